@@ -1,0 +1,47 @@
+# `make serve` and `make test` are all that a new machine needs: Python 3.11 or later with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: serve test lint types light bench lock clean
+
+serve: $(VENV)/installed
+	$(BIN)/kixo serve --demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+# The base package by itself: it installs without the server, and says so when the server is asked for.
+light:
+	rm -rf $(VENV)-light
+	$(PYTHON) -m venv $(VENV)-light
+	$(VENV)-light/bin/pip install --quiet --disable-pip-version-check .
+	scripts/check_light $(VENV)-light/bin
+
+bench: $(VENV)/installed
+	$(BIN)/kixo bench
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@echo "Installing packages into $(VENV), which takes about a minute."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# Writes requirements.txt anew: every version with its hashes, for every platform, and no host.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet uv
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --extra server --extra dev \
+		pyproject.toml requirements-build.in -o requirements.txt
+
+clean:
+	rm -rf $(VENV) $(VENV)-light build dist

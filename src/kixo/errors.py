@@ -1,0 +1,244 @@
+"""Every error of the project, in one tree.
+
+    KixoError
+    ├── RequestError                 answered to a client, with an HTTP status and a stable code
+    │   ├── InvalidJSON              400 invalid_json
+    │   ├── InvalidRequest           400 invalid_request
+    │   ├── NoValidEvents            400 no_valid_events
+    │   ├── Unauthorized             401 unauthorized
+    │   ├── NotFound                 404 not_found
+    │   ├── MethodNotAllowed         405 method_not_allowed
+    │   ├── BodyTimeout              408 timeout
+    │   ├── BodyTooLarge             413 body_too_large
+    │   ├── UnsupportedMediaType     415 unsupported_media_type
+    │   ├── UnsupportedEncoding      415 unsupported_encoding
+    │   ├── TooManyEvents            429 too_many_events
+    │   ├── RateLimited              429 rate_limited
+    │   ├── Internal                 500 internal
+    │   └── Unavailable              503 unavailable
+    └── OperatorError                shown to the person at the terminal, with an exit code and a next step
+        ├── BadSetting               2
+        ├── BadArgument              2
+        ├── QueryFailed              2
+        ├── AuditFailed              3
+        ├── DataFolderError          4
+        ├── AddressInUse             5
+        ├── RegistryLocked           6
+        └── StartFailed              7
+
+The message of a `RequestError` says what is wrong, the limit and the measured value, and what to do.
+The message of an `OperatorError` says what happened; `next_step` says what to do about it.
+"""
+
+from typing import ClassVar
+
+
+class KixoError(Exception):
+    """The root of every error that Kixo raises on purpose."""
+
+
+class RequestError(KixoError):
+    """An answer other than success.
+
+    `status` is the HTTP status, `code` the stable machine-readable reason, `retryable` whether sending the same
+    request again can help, `members` the further members of the JSON answer, and `retry_after_s` the value of
+    the `Retry-After` header in whole seconds (None: no such header).
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+    summary: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        allow: str | None = None,
+        **members: object,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.allow = allow
+        self.members = members
+
+    def answer(self) -> dict[str, object]:
+        """The JSON object that is sent to the client."""
+        return {"status": "error", "code": self.code, "message": self.message, **self.members}
+
+
+class InvalidJSON(RequestError):
+    """The body is not JSON, not UTF-8 or not an object; `position` is the byte where that shows."""
+
+    status, code = 400, "invalid_json"
+    summary = "The body is not valid UTF-8 JSON, or not an object. `position` is the byte where that shows."
+
+
+class InvalidRequest(RequestError):
+    """A member of the envelope is missing or wrong; `field` names it."""
+
+    status, code = 400, "invalid_request"
+    summary = "A member of the envelope is missing or wrong; `field` names it."
+
+
+class NoValidEvents(RequestError):
+    """There were events, and every one of them was rejected."""
+
+    status, code = 400, "no_valid_events"
+    summary = "Every event of the batch was rejected; `errors` says why, as in a partial success."
+
+
+class Unauthorized(RequestError):
+    """The pair of project and key is not one we know; which half is wrong is not told."""
+
+    status, code = 401, "unauthorized"
+    summary = "The project is unknown, or the key is unknown, revoked or another project's: not told which."
+
+
+class NotFound(RequestError):
+    """No such path."""
+
+    status, code = 404, "not_found"
+    summary = "There is nothing at this path."
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, the method does not; the `Allow` header lists those that do."""
+
+    status, code = 405, "method_not_allowed"
+    summary = "The path does not take this method; the `Allow` header lists those it takes."
+
+
+class BodyTimeout(RequestError):
+    """The body stopped arriving."""
+
+    status, code, retryable = 408, "timeout", True
+    summary = "The body stopped arriving. Send the request again."
+
+
+class BodyTooLarge(RequestError):
+    """The body is over the cap, on the wire or inflated; `limit` and, where known, `actual` are in bytes."""
+
+    status, code = 413, "body_too_large"
+    summary = "The body is over `limit` bytes, on the wire or inflated. Split the batch."
+
+
+class UnsupportedMediaType(RequestError):
+    """The `Content-Type` is not one we read."""
+
+    status, code = 415, "unsupported_media_type"
+    summary = "The `Content-Type` is neither `application/json` nor `text/plain`."
+
+
+class UnsupportedEncoding(RequestError):
+    """The `Content-Encoding` is not one we inflate."""
+
+    status, code = 415, "unsupported_encoding"
+    summary = "The `Content-Encoding` is none of gzip, deflate, br and zstd."
+
+
+class TooManyEvents(RequestError):
+    """More events than a batch may have: split it, do not repeat it."""
+
+    status, code = 429, "too_many_events"
+    summary = "The batch has more than `limit` events. Split it; the same batch can never pass."
+
+
+class RateLimited(RequestError):
+    """The project has used its requests of the rolling second."""
+
+    status, code, retryable = 429, "rate_limited", True
+    summary = "The project has used its requests of this second. Wait for `Retry-After`, then repeat."
+
+
+class Internal(RequestError):
+    """A defect of ours."""
+
+    status, code, retryable = 500, "internal", True
+    summary = "A defect of the server. Repeat the request; the server's log has the details."
+
+
+class Unavailable(RequestError):
+    """Nothing was stored, and the request is safe to repeat."""
+
+    status, code, retryable = 503, "unavailable", True
+    summary = "Nothing was stored (disk full, log down, overloaded or stopping). Repeat after `Retry-After`."
+
+
+REQUEST_ERRORS: tuple[type[RequestError], ...] = (
+    InvalidJSON,
+    InvalidRequest,
+    NoValidEvents,
+    Unauthorized,
+    NotFound,
+    MethodNotAllowed,
+    BodyTimeout,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    UnsupportedEncoding,
+    TooManyEvents,
+    RateLimited,
+    Internal,
+    Unavailable,
+)
+
+
+class OperatorError(KixoError):
+    """Something the person at the terminal has to mend; `exit_code` is the status of the process."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, next_step: str) -> None:
+        super().__init__(f"{message} {next_step}")
+        self.message = message
+        self.next_step = next_step
+
+
+class BadSetting(OperatorError):
+    """A setting has a value that cannot be, or a name that we do not know."""
+
+    exit_code = 2
+
+
+class BadArgument(OperatorError):
+    """A command was given something that it cannot work with."""
+
+    exit_code = 2
+
+
+class QueryFailed(OperatorError):
+    """A query is not SQL we run, or went over its caps."""
+
+    exit_code = 2
+
+
+class AuditFailed(OperatorError):
+    """The log and the lake do not account for every event."""
+
+    exit_code = 3
+
+
+class DataFolderError(OperatorError):
+    """The data folder, or a part of it, cannot be used as it is."""
+
+    exit_code = 4
+
+
+class AddressInUse(OperatorError):
+    """Another program listens on the port."""
+
+    exit_code = 5
+
+
+class RegistryLocked(OperatorError):
+    """Another process holds the registry for longer than we wait."""
+
+    exit_code = 6
+
+
+class StartFailed(OperatorError):
+    """A part of the server did not come up."""
+
+    exit_code = 7

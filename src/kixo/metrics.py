@@ -1,0 +1,103 @@
+"""Every metric the server has: its name, its kind, its labels with all of their values, and a sentence.
+
+All label values are listed here, so the number of series is fixed before the first request: no client can make it
+grow. `kixo.metric_file` keeps the values in shared memory, `/metrics` shows them.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from kixo.errors import REQUEST_ERRORS
+
+Labels = tuple[tuple[str, tuple[str, ...]], ...]
+
+ACK_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LOAD_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. `labels` gives, for each label, every value it can have; `buckets_s` only for histograms."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    sentence: str
+    labels: Labels = ()
+    buckets_s: tuple[float, ...] = ()
+
+    def series(self) -> list[tuple[str, ...]]:
+        """The label values of each series, in order."""
+        return list(product(*(values for _, values in self.labels)))
+
+
+def _answers() -> tuple[str, ...]:
+    errors = sorted({f"{error.status} {error.code}" for error in REQUEST_ERRORS})
+    return ("200 ok", "204 preflight", *errors)
+
+
+ANSWERS = _answers()
+REQUESTS = Metric(
+    "kixo_requests",
+    "counter",
+    "Answers of the public port, by HTTP status and code.",
+    (("answer", ANSWERS),),
+)
+EVENTS = Metric(
+    "kixo_events",
+    "counter",
+    "Events by what became of them: accepted or rejected at the door, stored or duplicate in the table.",
+    (("outcome", ("accepted", "rejected", "stored", "duplicate", "rejected_stored")),),
+)
+ACK_SECONDS = Metric(
+    "kixo_ack_seconds",
+    "histogram",
+    "Time from a request's headers to its durable answer, in seconds.",
+    buckets_s=ACK_BUCKETS_S,
+)
+LOG_COMMITS = Metric("kixo_log_commits", "counter", "Group commits of the log (one fsync each).")
+LOG_FAILURES = Metric("kixo_log_failures", "counter", "Group commits of the log that failed and were answered 503.")
+LOG_BYTES = Metric("kixo_log_bytes", "counter", "Bytes written to the log.")
+LOG_CUT_BYTES = Metric("kixo_log_cut_bytes", "counter", "Bytes of torn tails cut off when the log was opened.")
+LOG_CORRUPT_BYTES = Metric("kixo_log_corrupt_bytes", "counter", "Bytes of the log that the loader could not trust.")
+LOAD_COMMITS = Metric("kixo_load_commits", "counter", "Table commits of new rows.")
+LOAD_SECONDS = Metric(
+    "kixo_load_seconds",
+    "histogram",
+    "Time of one load, from reading the log to the commit.",
+    buckets_s=LOAD_BUCKETS_S,
+)
+LOAD_FAILURES = Metric("kixo_load_failures", "counter", "Loads that failed and are repeated.")
+LOAD_LAG_SECONDS = Metric(
+    "kixo_load_lag_seconds", "gauge", "Age of the oldest accepted event that is not in the table yet."
+)
+LOG_BACKLOG_BYTES = Metric("kixo_log_backlog_bytes", "gauge", "Bytes of the log that are not in the table yet.")
+COMPACTIONS = Metric("kixo_compactions", "counter", "Merges of small table files.")
+TABLE_FILES = Metric("kixo_table_files", "gauge", "Files of the events table.")
+IDENTITIES = Metric("kixo_identities", "gauge", "Identities that the loader knows.")
+RESTARTS = Metric(
+    "kixo_restarts",
+    "counter",
+    "Processes started again after they died.",
+    (("process", ("worker", "loader", "console")),),
+)
+
+CATALOGUE: tuple[Metric, ...] = (
+    REQUESTS,
+    EVENTS,
+    ACK_SECONDS,
+    LOG_COMMITS,
+    LOG_FAILURES,
+    LOG_BYTES,
+    LOG_CUT_BYTES,
+    LOG_CORRUPT_BYTES,
+    LOAD_COMMITS,
+    LOAD_SECONDS,
+    LOAD_FAILURES,
+    LOAD_LAG_SECONDS,
+    LOG_BACKLOG_BYTES,
+    COMPACTIONS,
+    TABLE_FILES,
+    IDENTITIES,
+    RESTARTS,
+)

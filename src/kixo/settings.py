@@ -1,0 +1,198 @@
+"""The one table of settings: every name, its default, its unit and a sentence.
+
+From this table come the flags of `kixo serve`, the `KIXO_…` environment variables, the keys of `kixo.toml` and the
+page in the docs. A value is looked up in that order: flag, environment, file, default.
+"""
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kixo.errors import BadSetting
+
+MIB = 1024 * 1024
+ENVIRONMENT_PREFIX = "KIXO_"
+
+
+def setting(default: object, unit: str, sentence: str, low: float | None = None, high: float | None = None) -> Any:
+    """A row of the table: default, unit, what it does, and the least and greatest value allowed."""
+    return field(default=default, metadata={"unit": unit, "sentence": sentence, "low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting of the server, with its value."""
+
+    # Where things are.
+    data_dir: Path = setting(Path("kixo-data"), "folder", "Where the log, the tables and the registry are kept.")
+    host: str = setting("127.0.0.1", "address", "The address of the public port.")
+    port: int = setting(8000, "port", "The public port, which takes events; 0 picks a free one.", 0, 65535)
+    console_host: str = setting("127.0.0.1", "address", "The address of the private port.")
+    console_port: int = setting(8001, "port", "The private port, which shows metrics; 0 picks a free one.", 0, 65535)
+    workers: int = setting(0, "processes", "Processes that take events; 0 means one for every two cores.", 0, 256)
+    log_format: str = setting("auto", "auto, json or console", "How log lines look; auto is json off a terminal.")
+    log_level: str = setting("info", "debug, info, warning or error", "The least severe log line that is written.")
+
+    # What a request may cost.
+    body_bytes_max: int = setting(10 * MIB, "bytes", "The largest body, on the wire and inflated.", 1024, 1024 * MIB)
+    body_stall_s: float = setting(
+        10.0, "seconds", "How long a body may stand still before the answer is 408.", 0.1, 600
+    )
+    body_total_s: float = setting(120.0, "seconds", "How long a whole body may take before the answer is 408.", 1, 3600)
+    head_read_s: float = setting(15.0, "seconds", "How long the head of a request may take.", 0.1, 600)
+    drain_bytes_max: int = setting(
+        64 * MIB,
+        "bytes",
+        "How much of a refused body is read on, so that its sender sees the answer.",
+        0,
+        1024 * MIB,
+    )
+    inflight_bytes_max: int = setting(
+        256 * MIB,
+        "bytes",
+        "Bodies a worker holds at one time; beyond, the answer is 503.",
+        MIB,
+        64 * 1024 * MIB,
+    )
+    connections_max: int = setting(10_000, "connections", "Connections a worker holds at one time.", 1, 1_000_000)
+    events_per_batch_max: int = setting(1000, "events", "Events in one batch.", 1, 65_535)
+    requests_per_second_max: int = setting(
+        100, "requests", "Requests of one project in any rolling second.", 1, 100_000
+    )
+    projects_max: int = setting(65_536, "projects", "Projects the registry may hold.", 1, 10_000_000)
+    clock_tolerance_s: float = setting(
+        60.0, "seconds", "A transit delay up to this is not taken for a slow device clock.", 0, 86_400
+    )
+
+    # The log.
+    log_segment_bytes: int = setting(128 * MIB, "bytes", "Size at which a log segment is closed.", 1024, 4096 * MIB)
+    log_free_bytes_min: int = setting(
+        512 * MIB, "bytes", "Free disk space below which events are refused with 503.", 0, None
+    )
+    log_queue_bytes_max: int = setting(
+        128 * MIB,
+        "bytes",
+        "Frames of a worker that wait for the disk; beyond, the answer is 503.",
+        MIB,
+        4096 * MIB,
+    )
+    registry_poll_s: float = setting(0.5, "seconds", "How often workers look for changed projects and keys.", 0.05, 1.5)
+
+    # The loader and the lake.
+    load_interval_s: float = setting(0.25, "seconds", "The least time between two table commits.", 0, 60)
+    load_events_max: int = setting(200_000, "events", "Events in one table commit.", 1, 2_000_000)
+    load_bytes_max: int = setting(64 * MIB, "bytes", "Bytes of log in one table commit.", MIB, 1024 * MIB)
+    compaction_files_min: int = setting(32, "files", "Small files of one day that are merged into one.", 2, 10_000)
+    compaction_bytes: int = setting(
+        128 * MIB, "bytes", "Size from which a table file is left as it is.", MIB, 4096 * MIB
+    )
+    checkpoint_commits: int = setting(100, "commits", "Commits between two checkpoints of a table.", 1, 10_000)
+    file_grace_s: float = setting(
+        600.0,
+        "seconds",
+        "How long a file that was merged away stays for queries still reading it.",
+        0,
+        86_400,
+    )
+    date_horizon_days: int = setting(
+        400, "days", "Events older than this when they arrive share one partition, 1970-01-01.", 1, 36_500
+    )
+    identity_filter_bytes_max: int = setting(
+        1024 * MIB,
+        "bytes",
+        "Memory for the filter that finds copies; a full one costs time, not truth.",
+        MIB,
+        None,
+    )
+
+    # Queries.
+    query_memory_bytes_max: int = setting(1024 * MIB, "bytes", "Memory of one query.", 64 * MIB, None)
+    query_s_max: float = setting(60.0, "seconds", "Time of one query.", 0.1, 86_400)
+
+    # The life of the processes.
+    stop_s_max: float = setting(10.0, "seconds", "How long a graceful stop may take.", 0.5, 600)
+
+
+def setting_fields() -> tuple[dataclasses.Field[Any], ...]:
+    """The rows of the table, in order."""
+    return dataclasses.fields(Settings)
+
+
+def worker_count(settings: Settings) -> int:
+    """How many workers there are: as set, or one for every two cores."""
+    return settings.workers or max(1, (os.cpu_count() or 1) // 2)
+
+
+def resolve(flags: Mapping[str, object], environment: Mapping[str, str], file: Mapping[str, object]) -> Settings:
+    """The settings that flags, environment and file give together; raises `BadSetting`."""
+    names = {row.name for row in setting_fields()}
+    for name in file:
+        if name not in names:
+            raise BadSetting(f"kixo.toml has an unknown setting {name!r}.", _suggestion(name, names))
+    values: dict[str, Any] = {}
+    for row in setting_fields():
+        variable = ENVIRONMENT_PREFIX + row.name.upper()
+        if flags.get(row.name) is not None:
+            values[row.name] = _convert(row, flags[row.name], "--" + row.name.replace("_", "-"))
+        elif variable in environment:
+            values[row.name] = _convert(row, environment[variable], variable)
+        elif row.name in file:
+            values[row.name] = _convert(row, file[row.name], f"kixo.toml: {row.name}")
+    return Settings(**values)
+
+
+def read_file(path: Path, *, required: bool) -> dict[str, object]:
+    """The settings in a TOML file; `{}` where it is absent and not required. Raises `BadSetting`."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise BadSetting(f"There is no settings file {path}.", "Correct --config or leave it out.") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadSetting(f"The settings file {path} cannot be read: {error}.", "Mend it or move it away.") from error
+
+
+def _suggestion(name: str, names: set[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1)
+    return f"Did you mean {close[0]!r}?" if close else "docs/operating.md lists every setting."
+
+
+def _convert(row: dataclasses.Field[Any], value: object, source: str) -> object:
+    kind: type = type(row.default)
+    wrong = BadSetting(
+        f"{source} is {value!r}, which is not {_kind_name(kind)} ({row.metadata['unit']}).",
+        f"Set it to a value such as {row.default}.",
+    )
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
+        raise wrong
+    try:
+        converted = kind(value)
+    except (ValueError, TypeError, OverflowError):
+        raise wrong from None
+    if kind is int and isinstance(value, float) and value != converted:
+        raise wrong
+    _check_range(row, converted, source)
+    return converted
+
+
+def _kind_name(kind: type) -> str:
+    return {int: "a whole number", float: "a number", Path: "a path"}.get(kind, "a text")
+
+
+def _check_range(row: dataclasses.Field[Any], value: object, source: str) -> None:
+    choices = {"log_format": {"auto", "json", "console"}, "log_level": {"debug", "info", "warning", "error"}}
+    if row.name in choices and value not in choices[row.name]:
+        raise BadSetting(f"{source} is {value!r}.", f"It can be {row.metadata['unit']}.")
+    low, high = row.metadata["low"], row.metadata["high"]
+    if not isinstance(value, int | float):
+        return
+    # Written so that a NaN, for which every comparison is false, is refused too.
+    if not ((low is None or value >= low) and (high is None or value <= high)):
+        between = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise BadSetting(f"{source} is {value} {row.metadata['unit']}.", f"It has to be {between}.")
