@@ -1,0 +1,70 @@
+"""The log: the only hand-over between ingest and the loader.
+
+A log is a few *partitions*. Each has one writer (a worker process) and holds *frames*, one per request, in the order
+in which they were written. An *offset* is the number of a frame in its partition; offsets rise but may have gaps. A
+*position* is the offset that is read next: everything before it has been dealt with. `log_id` names a log for good:
+a position of one log means nothing in another.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Frame(NamedTuple):
+    """One request in the log.
+
+    `received_at_us` is in microseconds since 1970, `kind` is `stored.AS_SENT` or `stored.JUDGED`, `accepted` and
+    `rejected` count its events, `payload` is the JSON that `kixo.stored` describes.
+    """
+
+    offset: int
+    received_at_us: int
+    kind: int
+    accepted: int
+    rejected: int
+    payload: bytes
+
+
+Buffers = Sequence[bytes | memoryview]
+"""Bytes in several pieces, which are written one after the other without being put together first."""
+
+
+class LogWriter(Protocol):
+    """The writing end of one partition. Only one may be open at a time."""
+
+    def next_offset(self) -> int:
+        """Takes the next offset for a frame."""
+        ...
+
+    def commit(self, frames: Buffers) -> None:
+        """Makes the bytes of packed frames durable, all of them; raises `Unavailable`, and then none are kept."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the partition."""
+        ...
+
+
+class LogReader(Protocol):
+    """The reading end of a whole log."""
+
+    @property
+    def log_id(self) -> str:
+        """The name of this log for good."""
+        ...
+
+    def partitions(self) -> list[int]:
+        """The numbers of the partitions that exist now, in order."""
+        ...
+
+    def read(self, partition: int, position: int, bytes_max: int) -> list[Frame]:
+        """Durable frames from `position` on, in order, about `bytes_max` of payload (at least one frame if any)."""
+        ...
+
+    def backlog_bytes(self, partition: int, position: int) -> int:
+        """How many bytes of frames lie at or after `position`."""
+        ...
+
+    def release(self, partition: int, position: int) -> int:
+        """Says that all before `position` is durable elsewhere; returns how many segments went."""
+        ...
