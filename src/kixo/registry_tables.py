@@ -1,0 +1,213 @@
+"""The tables of the registry, the rules of what goes into them, and every question that is asked of them.
+
+A project's number is its slot in the limits file, so numbers run from 1 without gaps and a project is never removed.
+A key that was revoked stays too, so that it can never come back to life by `--key`.
+"""
+
+import re
+
+from msgspec import Struct
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from kixo.errors import BadArgument
+from kixo.snapshot import KEY_LENGTH_MAX, key_hash
+
+SCHEMA_VERSION = 1
+PROJECT_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+NAME_LENGTH_MAX = 200
+KEY = re.compile(rf"[!-~]{{8,{KEY_LENGTH_MAX}}}")
+KEYS_PER_PROJECT_MAX = 10_000
+
+SCHEMA = MetaData()
+STATE = Table(
+    "state",
+    SCHEMA,
+    Column("schema_version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+PROJECTS = Table(
+    "projects",
+    SCHEMA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(128), nullable=False, unique=True),
+    Column("name", String(NAME_LENGTH_MAX), nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+KEYS = Table(
+    "keys",
+    SCHEMA,
+    Column("id", String(32), primary_key=True),
+    Column("project_number", ForeignKey("projects.number"), nullable=False, index=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("hint", String(4), nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("revoked_at_us", BigInteger),
+)
+KEY_RECORDS = select(
+    KEYS.c.id, PROJECTS.c.id.label("project_id"), KEYS.c.hint, KEYS.c.created_at_us, KEYS.c.revoked_at_us
+).join_from(KEYS, PROJECTS)
+
+
+class Project(Struct, frozen=True):
+    """A project; `number` is its slot, from 1, and `created_at_us` microseconds since 1970."""
+
+    number: int
+    id: str
+    name: str
+    created_at_us: int
+
+
+class KeyRecord(Struct, frozen=True):
+    """What is kept of a key: never the key itself. `hint` is its last four characters, times are in microseconds."""
+
+    id: str
+    project_id: str
+    hint: str
+    created_at_us: int
+    revoked_at_us: int | None
+
+
+def set_up(connection: Connection) -> None:
+    """Makes the tables of a new registry."""
+    SCHEMA.create_all(connection)
+    connection.execute(insert(STATE).values(schema_version=SCHEMA_VERSION, revision=0))
+
+
+def check_project(project_id: str, name: str) -> None:
+    """Raises `BadArgument` where a project cannot have that id or that name."""
+    if not PROJECT_ID.fullmatch(project_id):
+        raise BadArgument(
+            f"{project_id!r} cannot be a project id.", "Use 1 to 128 letters, digits, underscores, dots and hyphens."
+        )
+    if len(name) > NAME_LENGTH_MAX or not name.isprintable():
+        raise BadArgument("That cannot be a project name.", f"Use up to {NAME_LENGTH_MAX} printable characters.")
+
+
+def check_key(api_key: str) -> None:
+    """Raises `BadArgument` where that cannot be a key; the message does not repeat it."""
+    if not KEY.fullmatch(api_key):
+        raise BadArgument(
+            f"That cannot be a key ({len(api_key)} characters).",
+            f"Use 8 to {KEY_LENGTH_MAX} visible ASCII characters without spaces, or leave --key out.",
+        )
+
+
+def check_room(connection: Connection, project: Project) -> None:
+    """Raises `BadArgument` where the project has all the keys it may have, revoked ones counted."""
+    query = select(func.count()).select_from(KEYS).where(KEYS.c.project_number == project.number)
+    if connection.execute(query).scalar_one() >= KEYS_PER_PROJECT_MAX:
+        raise BadArgument(
+            f"Project {project.id} has {KEYS_PER_PROJECT_MAX} keys, which is the most.", "Use another project."
+        )
+
+
+def refuse_known_key(connection: Connection, api_key: str) -> None:
+    """Raises `BadArgument` where the key belongs to some project, or did before it was revoked."""
+    known = connection.execute(KEY_RECORDS.where(KEYS.c.hash == key_hash(api_key).hex())).one_or_none()
+    if known is not None:
+        state = "a key" if known.revoked_at_us is None else "a revoked key"
+        raise BadArgument(f"That is {state} of project {known.project_id} already ({known.id}).", "Use another key.")
+
+
+def revision(connection: Connection) -> int:
+    """The number of changes so far."""
+    return int(connection.execute(select(STATE.c.revision)).scalar_one())
+
+
+def count_change(connection: Connection) -> None:
+    """Says that this transaction changes something."""
+    connection.execute(update(STATE).values(revision=STATE.c.revision + 1))
+
+
+def count_projects(connection: Connection) -> int:
+    """How many projects there are, which is also the highest number."""
+    return int(connection.execute(select(func.count()).select_from(PROJECTS)).scalar_one())
+
+
+def all_projects(connection: Connection) -> list[Project]:
+    """Every project, oldest first."""
+    rows = connection.execute(select(PROJECTS).order_by(PROJECTS.c.number))
+    return [Project(row.number, row.id, row.name, row.created_at_us) for row in rows]
+
+
+def find_project(connection: Connection, project_id: str) -> Project | None:
+    """The project of that id."""
+    row = connection.execute(select(PROJECTS).where(PROJECTS.c.id == project_id)).one_or_none()
+    return None if row is None else Project(row.number, row.id, row.name, row.created_at_us)
+
+
+def require_project(connection: Connection, project_id: str) -> Project:
+    """The project of that id; raises `BadArgument`."""
+    project = find_project(connection, project_id)
+    if project is None:
+        raise BadArgument(f"There is no project {project_id!r}.", "'kixo project list' shows those there are.")
+    return project
+
+
+def insert_project(connection: Connection, project: Project) -> None:
+    """Adds a project."""
+    row = {
+        "number": project.number,
+        "id": project.id,
+        "name": project.name,
+        "created_at_us": project.created_at_us,
+    }
+    connection.execute(insert(PROJECTS).values(row))
+
+
+def all_keys(connection: Connection, project: Project | None) -> list[KeyRecord]:
+    """Every key, or those of one project, oldest first."""
+    query = KEY_RECORDS.order_by(PROJECTS.c.number, KEYS.c.created_at_us, KEYS.c.id)
+    if project is not None:
+        query = query.where(PROJECTS.c.number == project.number)
+    return [KeyRecord(**row) for row in connection.execute(query).mappings()]
+
+
+def find_key(connection: Connection, key: str) -> KeyRecord | None:
+    """The key of that id, or that is that key in the clear. A key that looks like another's id is found by its id."""
+    query = KEY_RECORDS.where(or_(KEYS.c.id == key, KEYS.c.hash == key_hash(key).hex()))
+    records = [KeyRecord(**row) for row in connection.execute(query).mappings()]
+    return min(records, key=lambda record: record.id != key, default=None)
+
+
+def insert_key(connection: Connection, project: Project, record: KeyRecord, digest: bytes) -> None:
+    """Adds a key of the project, of which the SHA-256 is kept."""
+    row = {
+        "id": record.id,
+        "project_number": project.number,
+        "hash": digest.hex(),
+        "hint": record.hint,
+        "created_at_us": record.created_at_us,
+    }
+    connection.execute(insert(KEYS).values(row))
+
+
+def update_revoked_at(connection: Connection, record: KeyRecord) -> None:
+    """Writes when a key was revoked."""
+    connection.execute(update(KEYS).where(KEYS.c.id == record.id).values(revoked_at_us=record.revoked_at_us))
+
+
+def numbers(connection: Connection) -> dict[str, int]:
+    """The number of every project, by its id."""
+    return {row.id: row.number for row in connection.execute(select(PROJECTS.c.id, PROJECTS.c.number))}
+
+
+def live_hashes(connection: Connection) -> dict[bytes, tuple[int, bytes]]:
+    """The number of its project, and the hash, of every key that was not revoked, by its hash."""
+    query = select(KEYS.c.hash, KEYS.c.project_number).where(KEYS.c.revoked_at_us.is_(None))
+    rows = ((bytes.fromhex(row.hash), row.project_number) for row in connection.execute(query))
+    return {digest: (number, digest) for digest, number in rows}
