@@ -1,0 +1,1 @@
+"""The lake: the tables `events`, `rejected` and `loads`, in the open Delta format."""

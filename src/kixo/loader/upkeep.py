@@ -1,0 +1,105 @@
+"""What keeps a table cheap to commit to and to read, between loads: checkpoints, merges, sweeps, and the index's files.
+
+Merges run in a thread of their own, in which pyarrow and NumPy leave the interpreter to the loads. Everything that
+changes a table or the index happens in the loader's thread, here, one after the other.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from kixo.files import sync_folder
+from kixo.lake.commit import TableFile
+from kixo.lake.compaction import Bounds, choose, merge, retire
+from kixo.lake.sweep import sweep
+from kixo.lake.table import LakeTable
+from kixo.loader.identity_index import IdentityIndex
+from kixo.settings import Settings
+
+# Sweeps per time that a file stays: files stay up to a quarter longer than they have to.
+SWEEPS_PER_GRACE = 4
+# To look through all files after every commit would cost more the more there are.
+COMMITS_PER_CHOICE = 4
+
+
+class TableUpkeep:
+    """The upkeep of one table."""
+
+    def __init__(self, table: LakeTable, settings: Settings, thread: ThreadPoolExecutor) -> None:
+        self._table = table
+        self._bounds = Bounds(settings.compaction_files_min, settings.compaction_bytes)
+        self._grace_s = settings.file_grace_s
+        self._thread = thread
+        self._merging: tuple[list[TableFile], Future[TableFile]] | None = None
+        self._looked_at = -COMMITS_PER_CHOICE
+        self._swept_s = 0.0
+
+    def step(self, now_us: int, new_id: Callable[[], str], *, busy: bool) -> int:
+        """Does what is due at once, or starts it where it takes long; returns how many merges were committed.
+
+        While the loader is `busy` with a backlog, merges that can wait do. Raises `OSError` or `CommitConflict`.
+        """
+        if self._merging is None:
+            # First, because on a full disk it may be what makes room for all else.
+            self._sweep(now_us / 1e6)
+        self._table.checkpoint_if_due()
+        if self._merging is None:
+            self._start(new_id, busy)
+        elif self._merging[1].done():
+            self._finish(now_us)
+            return 1
+        return 0
+
+    def _start(self, new_id: Callable[[], str], busy: bool) -> None:
+        if self._table.version - self._looked_at < COMMITS_PER_CHOICE:
+            return
+        files = choose(self._table.files.values(), self._bounds, busy=busy)
+        if files:
+            task = self._thread.submit(merge, self._table.folder, self._table.table, files, new_id())
+            self._merging = (files, task)
+        else:
+            self._looked_at = self._table.version
+
+    def _finish(self, now_us: int) -> None:
+        assert self._merging is not None
+        (files, task), self._merging = self._merging, None
+        merged = task.result()
+        # Before the commit: a sweep must never see a merged file that seems to have been unused for long.
+        retire(self._table.folder, files, now_us / 1e6)
+        sync_folder((self._table.folder / merged.path).parent)
+        self._table.commit("OPTIMIZE", now_us, [merged], removed=files, changes_data=False)
+
+    def _sweep(self, now_s: float) -> None:
+        if now_s - self._swept_s >= self._grace_s / SWEEPS_PER_GRACE:
+            sweep(self._table, now_s - self._grace_s)
+            self._swept_s = now_s
+
+
+class IndexUpkeep:
+    """The upkeep of the index of identities: what is in memory goes to files, and files are merged."""
+
+    def __init__(self, index: IdentityIndex, thread: ThreadPoolExecutor) -> None:
+        self._index = index
+        self._thread = thread
+        self._flushing: Future[str] | None = None
+        self._merging: tuple[list[str], Future[str]] | None = None
+
+    def step(self) -> None:
+        """Does what is due at once, or starts it where it takes long. Raises `OSError`."""
+        self._flush()
+        self._merge()
+
+    def _flush(self) -> None:
+        if self._flushing is None:
+            if self._index.flush_due:
+                self._flushing = self._thread.submit(self._index.store.write, self._index.begin_flush())
+        elif self._flushing.done():
+            task, self._flushing = self._flushing, None
+            self._index.end_flush(task.result())
+
+    def _merge(self) -> None:
+        if self._merging is None:
+            if names := self._index.store.merge_due():
+                self._merging = (names, self._thread.submit(self._index.store.merge_files, names))
+        elif self._merging[1].done():
+            (names, task), self._merging = self._merging, None
+            self._index.exchange(names, task.result())
