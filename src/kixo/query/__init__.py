@@ -1,0 +1,5 @@
+"""Queries: SQL over the lake, read-only, with a bound on memory, time and disk."""
+
+from kixo.query.engine import QueryCaps, QueryEngine, Result, lake_snapshot, open_query
+
+__all__ = ["QueryCaps", "QueryEngine", "Result", "lake_snapshot", "open_query"]

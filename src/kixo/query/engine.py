@@ -1,0 +1,221 @@
+"""Runs a query in a DuckDB of its own: in memory, locked down, gone afterwards.
+
+What keeps a query from doing harm, each enforced by DuckDB itself once the configuration is locked: no file can be
+opened but those of the snapshot and the spill folder, nothing is loaded or installed, no setting can change, and
+memory, spill and time have their caps. What is run is one SELECT as a subquery, which cannot write (`statement`).
+
+A snapshot is a list of files. Compaction deletes files some minutes after it merged them, so a snapshot that is read
+at once never misses one. Should one have gone all the same, a fresh snapshot is taken, once.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+
+from kixo.errors import QueryFailed
+from kixo.lake.commit import LOG_FOLDER
+from kixo.lake.read import open_table
+from kixo.lake.schema import TABLES
+from kixo.query.statement import READ_ONLY, one_line, read_only
+from kixo.query.views import create_table_view, create_views, quote
+
+Snapshot = Callable[[str], Sequence[str]]
+"""The paths of the Parquet files that make up a table now, given its name; none where there is no such table yet."""
+
+# Sorts and joins that do not fit in memory go to disk, up to this many times the memory cap.
+SPILL_PER_MEMORY = 8
+BATCH_ROWS = 16_384
+# What reading rows can raise: through Arrow, DuckDB's errors come as OSError.
+QUERY_ERRORS = (duckdb.Error, OSError)
+LISTS = "SHOW TABLES lists the views, DESCRIBE events the columns of one."
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class QueryCaps:
+    """What one query may use: bytes of memory, seconds from its start to its last row, threads (0: all cores)."""
+
+    memory_bytes_max: int
+    seconds_max: float
+    threads: int = 0
+
+
+class Result:
+    """The rows of a query, as Arrow record batches. Reading them raises `QueryFailed` where a cap is reached."""
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self.schema = schema
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._batches
+
+    def table(self) -> pa.Table:
+        """All rows at once; for results that are known to be small."""
+        return pa.Table.from_batches(list(self._batches), self.schema)
+
+
+class QueryEngine:
+    """Runs queries one after the other, each in its own DuckDB. `cancel` may come from another thread."""
+
+    def __init__(self, snapshot: Snapshot, caps: QueryCaps) -> None:
+        self._snapshot = snapshot
+        self._caps = caps
+        self._spill = tempfile.TemporaryDirectory(prefix="kixo-query-")
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._files: dict[str, list[str]] = {}
+        self._cancelled = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, sql: str) -> Result:
+        """Starts the query; the result is valid until the next one. Raises `QueryFailed`."""
+        self._cancelled = False
+        try:
+            return self._start(sql)
+        except QUERY_ERRORS as error:
+            if _all_there(self._files):
+                raise self._failure(error) from error
+        try:
+            return self._start(sql)
+        except QUERY_ERRORS as error:
+            raise self._failure(error) from error
+
+    def cancel(self) -> None:
+        """Stops the query that runs; whoever reads its rows gets `QueryFailed`."""
+        self._cancelled = True
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    def close(self) -> None:
+        """Frees what the last query held, and its spill folder."""
+        self._disconnect()
+        self._spill.cleanup()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _start(self, sql: str) -> Result:
+        self._disconnect()
+        self._files = {table.name: list(self._snapshot(table.name)) for table in TABLES}
+        connection = self._connection = _connect(self._caps, self._spill.name)
+        _lock_down(connection, self._files)
+        relation = connection.sql(read_only(connection, sql))
+        if self._cancelled:
+            raise _stopped()
+        with _interrupt_passed_on():
+            reader = relation.to_arrow_reader(BATCH_ROWS)
+            # The first batch is read here, where a file that has gone can still be made good.
+            first = next(iter(reader), None)
+        return Result(reader.schema, self._batches(first, reader))
+
+    def _batches(self, first: pa.RecordBatch | None, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        if first is None:
+            return
+        yield first
+        try:
+            yield from reader
+        except QUERY_ERRORS as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> QueryFailed:
+        """What went wrong, in one sentence; errors that come through Arrow are known by their text only."""
+        text = str(error)
+        if "exceeded maximum execution time" in text:
+            return QueryFailed(
+                f"The query took more than {self._caps.seconds_max:g} seconds.",
+                "Narrow it by date and project_id, or raise --seconds.",
+            )
+        if _interrupted(error):
+            return _stopped()
+        if not _all_there(self._files):
+            return QueryFailed("Files of the tables were merged and deleted while the query ran.", "Run it again.")
+        if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory"):
+            return QueryFailed(
+                f"The query needs more than {self._caps.memory_bytes_max // _MIB} MiB of memory.",
+                "Narrow it by date and project_id, or raise --memory.",
+            )
+        if isinstance(error, duckdb.PermissionException):
+            return QueryFailed("The query reaches for something outside the views.", READ_ONLY)
+        return QueryFailed(f"The query failed: {one_line(error)}.", LISTS)
+
+
+@contextmanager
+def _interrupt_passed_on() -> Iterator[None]:
+    """Called from the main thread, DuckDB takes a Ctrl-C for itself and makes another error of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Query interrupted" in str(error):
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _stopped() -> QueryFailed:
+    return QueryFailed("The query was stopped.", "Run it again if that was not meant.")
+
+
+def _all_there(files: dict[str, list[str]]) -> bool:
+    return all(Path(path).exists() for paths in files.values() for path in paths)
+
+
+def _interrupted(error: Exception) -> bool:
+    return isinstance(error, duckdb.InterruptException) or str(error).startswith("INTERRUPT")
+
+
+def _connect(caps: QueryCaps, spill: str) -> duckdb.DuckDBPyConnection:
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{caps.memory_bytes_max}B",
+        "max_temp_directory_size": f"{caps.memory_bytes_max * SPILL_PER_MEMORY}B",
+        "temp_directory": spill,
+        "max_execution_time": str(max(1, round(caps.seconds_max * 1000))),
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_persistent_secrets": "false",
+        "python_enable_replacements": "false",
+    }
+    if caps.threads:
+        config["threads"] = str(caps.threads)
+    return duckdb.connect(":memory:", config=config)
+
+
+def _lock_down(connection: duckdb.DuckDBPyConnection, files: dict[str, list[str]]) -> None:
+    """Makes the views, then takes everything else away. The time zone is set because results show it."""
+    allowed = ", ".join(quote(path) for paths in files.values() for path in paths)
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET allowed_paths = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    for table in TABLES:
+        connection.execute(create_table_view(table, files[table.name]))
+    for statement in create_views():
+        connection.execute(statement)
+    connection.execute("SET lock_configuration = true")
+
+
+def lake_snapshot(lake: Path) -> Snapshot:
+    """Snapshots of the tables in a folder as they are at the call; a table that was not made yet has no files."""
+
+    def paths(table: str) -> Sequence[str]:
+        return open_table(lake, table).paths if (lake / table / LOG_FOLDER).is_dir() else ()
+
+    return paths
+
+
+def open_query(lake: Path, caps: QueryCaps) -> QueryEngine:
+    """An engine over the tables in a folder, which need not be there yet; close it after use."""
+    return QueryEngine(lake_snapshot(lake), caps)
