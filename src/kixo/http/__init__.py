@@ -1,0 +1,1 @@
+"""The public port: an RSGI application that takes batches and nothing else."""

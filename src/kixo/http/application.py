@@ -1,0 +1,167 @@
+"""The RSGI application: routes, checks what the head of a request says, and waits where `ingest` must not.
+
+An answer of 200 is given after the log's future is done, never before.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from kixo.errors import (
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from kixo.http.answers import COMMON, PREFLIGHT, Answer, failure, limit_policy, success
+from kixo.http.body import BodyReader
+from kixo.inflate import inflate
+from kixo.ingest import Admission, Ingest, Payload, Place, Refusal
+from kixo.log.group_commit import GroupCommit
+from kixo.metric_file import MetricFile
+from kixo.metrics import ACK_SECONDS, ANSWERS, EVENTS, REQUESTS
+from kixo.settings import Settings
+
+MEDIA_TYPES = ("application/json", "text/plain")
+USUAL_MEDIA_TYPES = frozenset({"", *MEDIA_TYPES})
+
+Ready = Callable[[], Awaitable[str | None]]
+"""Gives the reason why nothing can be stored now, or None."""
+
+
+class Log(Protocol):
+    """Where defects are told."""
+
+    def error(self, event: str, **values: Any) -> Any:
+        """Writes a line."""
+        ...
+
+
+class Application:
+    """One worker's application. Belongs to the event loop's thread. `now_us` is the wall clock in microseconds."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        commits: GroupCommit,
+        bodies: BodyReader,
+        ready: Ready,
+        metrics: MetricFile,
+        log: Log,
+        now_us: Callable[[], int],
+        openapi: bytes,
+        settings: Settings,
+    ) -> None:
+        self._ingest = ingest
+        self._commits = commits
+        self._bodies = bodies
+        self._ready = ready
+        self._metrics = metrics
+        self._log = log
+        self._now_us = now_us
+        self._openapi = openapi
+        self._bytes_max = settings.body_bytes_max
+        self._policy = limit_policy(settings.requests_per_second_max)
+        self._count_accepted = metrics.counter(EVENTS, ("accepted",))
+        self._count_rejected = metrics.counter(EVENTS, ("rejected",))
+        self._count_answer = {_status_and_code(label): metrics.counter(REQUESTS, (label,)) for label in ANSWERS}
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        """Answers one request."""
+        received_at_us = self._now_us()
+        try:
+            if scope.path == "/v1/batch" and scope.method == "POST":
+                answer = await self._batch(scope, protocol, received_at_us)
+            else:
+                answer = await self._other(scope, protocol)
+        except Refusal as refusal:
+            answer = failure(refusal.error, refusal.verdict, self._policy)
+        except RequestError as error:
+            answer = failure(error, None, self._policy)
+        except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the client gets an answer
+            self._log.error("request_failed", path=scope.path, error=repr(error), exc_info=True)
+            answer = failure(Internal("A defect of the server. Repeat the request later."), None, self._policy)
+        self._count_answer[answer.status, answer.code](1)
+        protocol.response_bytes(answer.status, answer.headers, answer.body)
+
+    async def _other(self, scope: Any, protocol: Any) -> Answer:
+        if scope.path == "/v1/batch":
+            if scope.method == "OPTIONS":
+                return Answer(204, "preflight", PREFLIGHT, b"")
+            return await self._refuse(protocol, _wrong_method(scope.method, "POST, OPTIONS"))
+        page = _PAGES.get(scope.path)
+        if page is None:
+            message = "There is nothing at this path. Send batches to POST /v1/batch."
+            return await self._refuse(protocol, NotFound(message))
+        if scope.method not in {"GET", "HEAD"}:
+            return await self._refuse(protocol, _wrong_method(scope.method, "GET, HEAD"))
+        answer = await page(self)
+        return answer if scope.method == "GET" else answer._replace(body=b"")
+
+    async def _refuse(self, protocol: Any, error: RequestError) -> Answer:
+        """Answers without looking at the body, which is read all the same so that the sender hears the answer."""
+        await self._bodies.drain(protocol)
+        return failure(error, None, self._policy)
+
+    async def _batch(self, scope: Any, protocol: Any, received_at_us: int) -> Answer:
+        headers = scope.headers
+        media_type = headers.get("content-type", "")
+        if media_type not in USUAL_MEDIA_TYPES and media_type.partition(";")[0].strip().lower() not in MEDIA_TYPES:
+            message = f"`Content-Type: {media_type[:64]}` is not supported. Use application/json or text/plain."
+            return await self._refuse(protocol, UnsupportedMediaType(message))
+        length = headers.get("content-length")
+        sent = await self._bodies.read(protocol, None if length is None else int(length))
+        try:
+            encoding = headers.get("content-encoding")
+            body = inflate(sent, encoding, self._bytes_max) if encoding else sent
+            admission = self._ingest.admit(body)
+            if admission.payload is not None:
+                await self._store(admission.payload, admission.place, received_at_us)
+        finally:
+            self._bodies.release(sent)
+        return self._answer(admission, received_at_us)
+
+    async def _store(self, payload: Payload, place: Place, received_at_us: int) -> None:
+        try:
+            await self._commits.submit(received_at_us, *payload)
+        except Unavailable as error:
+            raise Refusal(error, self._ingest.give_back(place)) from None
+
+    def _answer(self, admission: Admission, received_at_us: int) -> Answer:
+        """The answer to a request whose events are durable."""
+        if admission.payload is not None:
+            self._count_accepted(admission.payload.accepted)
+            self._count_rejected(admission.payload.rejected)
+        self._metrics.observe(ACK_SECONDS, (self._now_us() - received_at_us) / 1e6)
+        if admission.refusal is not None:
+            return failure(admission.refusal, admission.place.verdict, self._policy)
+        return success(admission.body, admission.place.verdict, self._policy)
+
+    async def _health(self) -> Answer:
+        return Answer(200, "ok", COMMON, b'{"status":"ok"}')
+
+    async def _readiness(self) -> Answer:
+        reason = await self._ready()
+        if reason is None:
+            return Answer(200, "ok", COMMON, b'{"status":"ready"}')
+        return failure(Unavailable(reason, retry_after_s=1), None, self._policy)
+
+    async def _schema(self) -> Answer:
+        return Answer(200, "ok", COMMON, self._openapi)
+
+
+_PAGES: dict[str, Callable[[Application], Awaitable[Answer]]] = {
+    "/healthz": Application._health,
+    "/readyz": Application._readiness,
+    "/openapi.json": Application._schema,
+}
+
+
+def _wrong_method(method: str, allow: str) -> MethodNotAllowed:
+    return MethodNotAllowed(f"This path does not take {method[:32]}. Use {allow}.", allow=allow)
+
+
+def _status_and_code(label: str) -> tuple[int, str]:
+    status, code = label.split(" ")
+    return int(status), code

@@ -1,0 +1,84 @@
+"""The loader process: puts what is in the log into the tables."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from kixo.errors import DataFolderError
+from kixo.loader.loader import FAILURES, Loader, Surroundings
+from kixo.log.reader import LocalLogReader
+from kixo.metrics import LOG_CORRUPT_BYTES
+from kixo.server.child import Assignment, is_orphan, open_metrics, run_child, stop_requested, tell_ready
+from kixo.server.clocks import now_us
+from kixo.server.logs import open_log
+
+LOCK_POLL_S = 0.05
+LOADER_NICE = 5
+
+
+def main() -> None:
+    """Runs the loader until it is told to stop."""
+    run_child(_work)
+
+
+def _work(assignment: Assignment) -> None:
+    # What answers clients goes first; a loader that falls behind is caught up by the log.
+    os.nice(LOADER_NICE)
+    settings = assignment.settings
+    log = open_log(settings, assignment.place)
+    stop = stop_requested(assignment)
+    with closing(open_metrics(assignment)) as metrics:
+
+        def report(sentence: str, size: int) -> None:
+            log.error("log_damaged", what=sentence, bytes=size)
+            metrics.add(LOG_CORRUPT_BYTES, size)
+
+        with closing(LocalLogReader(settings.data_dir / "log", report)) as reader:
+            folder = settings.data_dir
+            loader = Loader(Surroundings(folder / "lake", folder / "index", reader, settings, now_us, metrics, log))
+            with _alone(folder, stop), closing(loader):
+                loader.open()
+                tell_ready(assignment)
+                loader.run(stop)
+                if not is_orphan(assignment):
+                    _drain(loader, time.monotonic() + settings.stop_s_max / 2, log)
+    log.info("loader_stopped")
+
+
+@contextmanager
+def _alone(folder: Path, stop: threading.Event) -> Iterator[None]:
+    """Holds the lake for this process, waiting for the loader of an earlier server that is still ending.
+
+    Two loaders would each take the other's uncommitted files for leftovers.
+    """
+    with (folder / "run" / "loader.lock").open("w") as lock:
+        while not _is_locked(lock):
+            if stop.wait(LOCK_POLL_S):
+                raise DataFolderError("Another loader holds the lake.", "Wait until it has ended.")
+        yield
+
+
+def _is_locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _drain(loader: Loader, ends: float, log: Any) -> None:
+    """Loads what the workers wrote last; what time does not allow waits in the log for the next start."""
+    try:
+        while time.monotonic() < ends and loader.run_once().bytes:
+            pass
+    except FAILURES as error:
+        log.warning("last_load_failed", error=str(error))
+
+
+if __name__ == "__main__":
+    main()

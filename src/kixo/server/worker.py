@@ -1,0 +1,179 @@
+"""A worker process: takes events on the public port and writes one partition of the log."""
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from msgspec import json
+
+from kixo.errors import Unavailable
+from kixo.http.application import Application
+from kixo.http.body import BodyReader
+from kixo.ingest import Ingest
+from kixo.limits import RingFile
+from kixo.log.group_commit import GroupCommit, Observe
+from kixo.log.writer import LocalLogWriter, PartitionHeld
+from kixo.metric_file import MetricFile
+from kixo.metrics import LOG_BYTES, LOG_COMMITS, LOG_CUT_BYTES, LOG_FAILURES
+from kixo.openapi import document
+from kixo.registry import POLL_WAIT_S, SnapshotSource, open_registry
+from kixo.server.child import Assignment, open_metrics, run_child
+from kixo.server.clocks import now_us
+from kixo.server.listening import listen
+from kixo.server.logs import open_log
+from kixo.server.readiness import Readiness
+from kixo.settings import Settings, worker_count
+
+# How long a new worker waits for the partition of one that is still ending.
+PARTITION_WAIT_S = 10.0
+BACKLOG = 4096
+GC_THRESHOLD = 50_000
+
+
+def main() -> None:
+    """Runs a worker until it is told to stop."""
+    run_child(lambda assignment: uvloop.run(_work(assignment)))
+
+
+async def _work(assignment: Assignment) -> None:
+    # A request leaves no cycles behind: look for them seldom, and never among what lives as long as the process.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
+    settings = assignment.settings
+    log = open_log(settings, assignment.place)
+    with ExitStack() as stack:
+        metrics = open_metrics(assignment)
+        stack.callback(metrics.close)
+        source = SnapshotSource(lambda: open_registry(settings, wait_s=POLL_WAIT_S))
+        stack.callback(source.close)
+        limit = RingFile(
+            settings.data_dir / "run" / "limits",
+            projects_max=settings.projects_max,
+            requests_per_second_max=settings.requests_per_second_max,
+            shared=worker_count(settings) > 1,
+        )
+        stack.callback(limit.close)
+        writer = await _open_writer(assignment, metrics, log)
+        commits = GroupCommit(writer, queue_bytes_max=settings.log_queue_bytes_max, observe=_observer(metrics, log))
+        stack.callback(commits.close)
+        bodies = BodyReader(settings)
+        stack.callback(bodies.close)
+        application = Application(
+            Ingest(lambda: source.snapshot, limit, time.monotonic_ns, settings),
+            commits,
+            bodies,
+            Readiness(writer, settings).reason,
+            metrics,
+            log,
+            now_us,
+            json.encode(document(settings)),
+            settings,
+        )
+        async with _polling(source, settings, log):
+            await _serve(application, assignment)
+    log.info("worker_stopped")
+
+
+async def _serve(application: Application, assignment: Assignment) -> None:
+    settings = assignment.settings
+    server = Server(
+        application,
+        assignment.host,
+        assignment.port,
+        interface=Interfaces.RSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=int(settings.head_read_s * 1000)),
+        websockets=False,
+        log_enabled=False,
+        backlog=BACKLOG,
+        backpressure=settings.connections_max,
+    )
+    await listen(server, assignment)
+
+
+@asynccontextmanager
+async def _polling(source: SnapshotSource, settings: Settings, log: Any) -> AsyncIterator[None]:
+    """Keeps the snapshot of the registry fresh; a locked registry leaves the last one in force."""
+
+    async def poll() -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(settings.registry_poll_s)
+            fault = _refresh(source)
+            if fault and fault != told:
+                log.warning("registry_unreachable", reason=fault)
+            told = fault
+
+    task = asyncio.create_task(poll())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _refresh(source: SnapshotSource) -> str:
+    """Refreshes the snapshot; why that failed, or an empty text."""
+    try:
+        fault = source.refresh().fault
+    except Exception as error:  # noqa: BLE001 - if the polling ended, revoked keys would stay in force
+        return repr(error)
+    return str(fault) if fault is not None else ""
+
+
+async def _open_writer(assignment: Assignment, metrics: MetricFile, log: Any) -> LocalLogWriter:
+    def report(sentence: str, size: int) -> None:
+        log.warning("log_repaired", what=sentence, bytes=size)
+        metrics.add(LOG_CUT_BYTES, size)
+
+    return await _when_free(lambda: _writer(assignment, report))
+
+
+def _writer(assignment: Assignment, report: Callable[[str, int], None]) -> LocalLogWriter:
+    settings = assignment.settings
+    return LocalLogWriter(
+        log_folder(settings),
+        assignment.number,
+        segment_bytes=settings.log_segment_bytes,
+        free_bytes_min=settings.log_free_bytes_min,
+        now_us=now_us,
+        report=report,
+    )
+
+
+async def _when_free(open_writer: Callable[[], LocalLogWriter]) -> LocalLogWriter:
+    ends = time.monotonic() + PARTITION_WAIT_S
+    while True:
+        try:
+            return open_writer()
+        except PartitionHeld:
+            if time.monotonic() > ends:
+                raise
+        await asyncio.sleep(0.05)
+
+
+def _observer(metrics: MetricFile, log: Any) -> Observe:
+    def observe(size: int, failure: Unavailable | None) -> None:
+        metrics.add(LOG_COMMITS if failure is None else LOG_FAILURES)
+        if failure is None:
+            metrics.add(LOG_BYTES, size)
+        else:
+            log.error("log_commit_failed", bytes=size, reason=failure.message)
+
+    return observe
+
+
+def log_folder(settings: Settings) -> Path:
+    """Where the log is."""
+    return settings.data_dir / "log"
+
+
+if __name__ == "__main__":
+    main()
