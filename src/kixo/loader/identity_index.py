@@ -100,7 +100,10 @@ class IdentityIndex:
         covered = self._load()
         anew = covered is None or not _stands_for(covered, table, self._log_id)
         if covered is None or anew:
-            self._report.info("The index of identities is made anew from the events table.", folder=str(self._folder))
+            if covered is not None or table.files:
+                self._report.info(
+                    "The index of identities is made anew from the events table.", folder=str(self._folder)
+                )
             self._empty()
             covered = Coverage(table.id, self._log_id, -1, {})
         files = len(self.store.files)
