@@ -286,5 +286,5 @@ class TestCommand:
             tail_command(data_dir=str(tmp_path), limit=0)
 
     def test_there_is_nothing_to_follow_before_the_first_start(self, tmp_path: Path) -> None:
-        with pytest.raises(DataFolderError, match="no readable log"):
+        with pytest.raises(DataFolderError, match="There is no log in"):
             tail_command(data_dir=str(tmp_path))
