@@ -127,7 +127,8 @@ def _labels(metric: Metric) -> str:
 def errors() -> str:
     """Every answer that is an error."""
     rows = [
-        (error.status, f"`{error.code}`", "yes" if error.retryable else "no", error.summary) for error in REQUEST_ERRORS
+        (error.status, f"`{error.code}`", "yes" if error.retryable else "no", error.summary())
+        for error in REQUEST_ERRORS
     ]
     return table(("status", "`code`", "repeat?", "meaning"), rows)
 

@@ -145,7 +145,7 @@ def test_every_metric_that_is_named_exists() -> None:
 @pytest.mark.parametrize("error", REQUEST_ERRORS, ids=lambda error: error.code)
 def test_every_error_code_is_there_with_its_status(error: type[RequestError]) -> None:
     found = [cells for cells in rows(page("api")) if cells[:2] == [str(error.status), f"`{error.code}`"]]
-    assert [cells[2:] for cells in found] == [["yes" if error.retryable else "no", error.summary]]
+    assert [cells[2:] for cells in found] == [["yes" if error.retryable else "no", error.summary()]]
 
 
 @pytest.mark.parametrize("code", limits.REJECTION_CODES)

@@ -26,7 +26,8 @@
         ├── RegistryLocked           6
         └── StartFailed              7
 
-The message of a `RequestError` says what is wrong, the limit and the measured value, and what to do.
+The docstring of a `RequestError` stands in the public documents; its message says what is wrong, the limit and the
+measured value, and what to do.
 The message of an `OperatorError` says what happened; `next_step` says what to do about it.
 """
 
@@ -48,7 +49,6 @@ class RequestError(KixoError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
-    summary: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -64,107 +64,98 @@ class RequestError(KixoError):
         self.allow = allow
         self.members = members
 
+    @classmethod
+    def summary(cls) -> str:
+        """What the code means and what to do, for people: the docstring of the error."""
+        return cls.__doc__ or cls.code
+
     def answer(self) -> dict[str, object]:
         """The JSON object that is sent to the client."""
         return {"status": "error", "code": self.code, "message": self.message, **self.members}
 
 
 class InvalidJSON(RequestError):
-    """The body is not JSON, not UTF-8 or not an object; `position` is the byte where that shows."""
+    """The body is not valid UTF-8 JSON, or not an object. `position` is the byte where that shows."""
 
     status, code = 400, "invalid_json"
-    summary = "The body is not valid UTF-8 JSON, or not an object. `position` is the byte where that shows."
 
 
 class InvalidRequest(RequestError):
     """A member of the envelope is missing or wrong; `field` names it."""
 
     status, code = 400, "invalid_request"
-    summary = "A member of the envelope is missing or wrong; `field` names it."
 
 
 class NoValidEvents(RequestError):
-    """There were events, and every one of them was rejected."""
+    """Every event of the batch was rejected; `errors` says why, as in a partial success."""
 
     status, code = 400, "no_valid_events"
-    summary = "Every event of the batch was rejected; `errors` says why, as in a partial success."
 
 
 class Unauthorized(RequestError):
-    """The pair of project and key is not one we know; which half is wrong is not told."""
+    """The project is unknown, or the key is unknown, revoked or another project's: not told which."""
 
     status, code = 401, "unauthorized"
-    summary = "The project is unknown, or the key is unknown, revoked or another project's: not told which."
 
 
 class NotFound(RequestError):
-    """No such path."""
+    """There is nothing at this path."""
 
     status, code = 404, "not_found"
-    summary = "There is nothing at this path."
 
 
 class MethodNotAllowed(RequestError):
-    """The path exists, the method does not; the `Allow` header lists those that do."""
+    """The path does not take this method; the `Allow` header lists those it takes."""
 
     status, code = 405, "method_not_allowed"
-    summary = "The path does not take this method; the `Allow` header lists those it takes."
 
 
 class BodyTimeout(RequestError):
-    """The body stopped arriving."""
+    """The body stopped arriving. Send the request again."""
 
     status, code, retryable = 408, "timeout", True
-    summary = "The body stopped arriving. Send the request again."
 
 
 class BodyTooLarge(RequestError):
-    """The body is over the cap, on the wire or inflated; `limit` and, where known, `actual` are in bytes."""
+    """The body is over `limit` bytes, on the wire or inflated. Split the batch."""
 
     status, code = 413, "body_too_large"
-    summary = "The body is over `limit` bytes, on the wire or inflated. Split the batch."
 
 
 class UnsupportedMediaType(RequestError):
-    """The `Content-Type` is not one we read."""
+    """The `Content-Type` is neither `application/json` nor `text/plain`."""
 
     status, code = 415, "unsupported_media_type"
-    summary = "The `Content-Type` is neither `application/json` nor `text/plain`."
 
 
 class UnsupportedEncoding(RequestError):
-    """The `Content-Encoding` is not one we inflate."""
+    """The `Content-Encoding` is none of gzip, deflate, br and zstd."""
 
     status, code = 415, "unsupported_encoding"
-    summary = "The `Content-Encoding` is none of gzip, deflate, br and zstd."
 
 
 class TooManyEvents(RequestError):
-    """More events than a batch may have: split it, do not repeat it."""
+    """The batch has more than `limit` events. Split it; the same batch can never pass."""
 
     status, code = 429, "too_many_events"
-    summary = "The batch has more than `limit` events. Split it; the same batch can never pass."
 
 
 class RateLimited(RequestError):
-    """The project has used its requests of the rolling second."""
+    """The project has used its requests of this second. Wait for `Retry-After`, then repeat."""
 
     status, code, retryable = 429, "rate_limited", True
-    summary = "The project has used its requests of this second. Wait for `Retry-After`, then repeat."
 
 
 class Internal(RequestError):
-    """A defect of ours."""
+    """A defect of the server. Repeat the request; the server's log has the details."""
 
     status, code, retryable = 500, "internal", True
-    summary = "A defect of the server. Repeat the request; the server's log has the details."
 
 
 class Unavailable(RequestError):
-    """Nothing was stored, and the request is safe to repeat."""
+    """Nothing was stored (disk full, log down, overloaded or stopping). Repeat after `Retry-After`."""
 
     status, code, retryable = 503, "unavailable", True
-    summary = "Nothing was stored (disk full, log down, overloaded or stopping). Repeat after `Retry-After`."
 
 
 REQUEST_ERRORS: tuple[type[RequestError], ...] = (

@@ -113,7 +113,7 @@ def _answers(errors: tuple[type[RequestError], ...]) -> dict[str, Any]:
     for status in {error.status for error in errors}:
         same = [error for error in errors if error.status == status]
         answers[str(status)] = {
-            "description": " ".join(f"`{error.code}`: {error.summary}" for error in same),
+            "description": " ".join(f"`{error.code}`: {error.summary()}" for error in same),
             "headers": _error_headers(status),
             "content": {
                 "application/json": {
@@ -126,7 +126,7 @@ def _answers(errors: tuple[type[RequestError], ...]) -> dict[str, Any]:
 
 
 def _example(error: type[RequestError]) -> dict[str, Any]:
-    return {"status": "error", "code": error.code, "message": error.summary}
+    return {"status": "error", "code": error.code, "message": error.summary()}
 
 
 def _error_headers(status: int) -> dict[str, Any]:
