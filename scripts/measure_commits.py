@@ -19,6 +19,7 @@ from kixo.log import Frame
 from kixo.metric_file import MetricFile
 from kixo.settings import Settings
 from kixo.stored import AS_SENT
+from kixo.timestamp import now_us
 
 EVERY = 250
 
@@ -37,6 +38,12 @@ class OneFrame:
     def read(self, partition: int, position: int, bytes_max: int) -> list[Frame]:
         return [self.frame] if self.frame.payload and self.frame.offset >= position else []
 
+    def end_position(self, partition: int) -> int:
+        return self.frame.offset + 1
+
+    def close(self) -> None:
+        pass
+
     def backlog_bytes(self, partition: int, position: int) -> int:
         return 0
 
@@ -51,10 +58,6 @@ class Sentences:
         print(event, members, file=sys.stderr)
 
     warning = error = info
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000
 
 
 def frame(number: int, events: int) -> Frame:

@@ -44,14 +44,19 @@ class MemoryLog:
     def backlog_bytes(self, partition: int, position: int) -> int:
         return sum(len(frame.payload) for frame in self.frames[partition] if frame.offset >= position)
 
+    def end_position(self, partition: int) -> int:
+        return self.frames[partition][-1].offset + 1 if self.frames[partition] else 0
+
+    def close(self) -> None:
+        pass
+
     def release(self, partition: int, position: int) -> int:
         self.released[partition] = position
         return 0
 
     def append(self, frame: Frame, partition: int = 0) -> None:
         frames = self.frames.setdefault(partition, [])
-        offset = frames[-1].offset + 1 if frames else 0
-        frames.append(frame._replace(offset=offset))
+        frames.append(frame._replace(offset=self.end_position(partition)))
 
 
 @dataclass

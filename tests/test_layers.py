@@ -20,6 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "kixo.identity",
         "kixo.openapi",
         "kixo.files",
+        "kixo.format_card",
+        "kixo.layout",
         "kixo.metric_file",
         "kixo.snapshot",
     ),

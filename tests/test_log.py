@@ -14,6 +14,7 @@ from xxhash import xxh3_64_intdigest
 
 from kixo.errors import DataFolderError, Unavailable
 from kixo.log import Frame, segment
+from kixo.log import reader as log_reader
 from kixo.log.folder import ensure_log, read_log_id, segments
 from kixo.log.group_commit import INLINE_BYTES_MAX, GroupCommit
 from kixo.log.reader import LocalLogReader
@@ -235,6 +236,21 @@ def test_released_segments_go_but_the_newest_stays_to_carry_the_next_offset(fold
     writer.close()
 
 
+def test_a_segment_that_goes_between_listing_and_opening_is_passed_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(folder, segment_bytes=100)
+    append(writer, b"x" * 100)
+    append(writer, b"y" * 100)
+    writer.close()
+    listed = segments(folder / "0")
+    listings = iter([listed])
+    monkeypatch.setattr(log_reader, "segments", lambda path: next(listings, None) or segments(path))
+    listed[0].unlink()
+    with reading(folder) as reader:
+        assert [frame.payload for frame in reader.read(0, 0, 1000)] == [b"y" * 100]
+
+
 def test_a_segment_whose_header_is_torn_releases_nothing_and_costs_no_offset(folder: Path) -> None:
     writer = open_writer(folder, segment_bytes=100)
     append(writer, b"x" * 100, b"y" * 100)
@@ -346,7 +362,7 @@ def test_a_log_keeps_its_id_and_a_newer_one_is_refused(folder: Path) -> None:
     with pytest.raises(DataFolderError, match="newer"):
         ensure_log(folder)
     (folder / "log.json").write_text("{")
-    with pytest.raises(DataFolderError, match=r"log\.json is missing or damaged"):
+    with pytest.raises(DataFolderError, match=r"log\.json is damaged"):
         ensure_log(folder)
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from kixo import registry_tables
 from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError, RegistryLocked
-from kixo.registry import POLL_WAIT_S, Refresh, Registry, SnapshotSource, open_registry, registry_path
+from kixo.layout import Layout
+from kixo.registry import POLL_WAIT_S, Refresh, Registry, SnapshotSource, open_registry
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
 
@@ -31,7 +32,7 @@ def opened(path: Path, *, projects_max: int = 100, make: bool = True, wait_s: fl
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return registry_path(tmp_path / "data")
+    return Layout(tmp_path / "data").registry
 
 
 @pytest.fixture

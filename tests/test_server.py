@@ -159,7 +159,7 @@ def test_a_data_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     write_atomically(tmp_path / "kixo.json", b'{"format": 2}')
     done = kixo("serve", "--data-dir", tmp_path, "--port", 0, "--console-port", 0)
     assert done.returncode == 4
-    assert "Install a newer Kixo." in done.stderr
+    assert "has format 2, and this Kixo knows formats up to 1. Use the newer Kixo" in done.stderr
 
 
 def test_a_bad_setting_is_one_clear_sentence(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_every_command_refuses_a_folder_of_a_newer_version(tmp_path: Path) -> No
     write_atomically(tmp_path / "kixo.json", b'{"format": 2}')
     for command in (["query", "SELECT 1"], ["audit"], ["tail"], ["project", "list"], ["project", "create"]):
         done = kixo(*command, "--data-dir", tmp_path)
-        assert (done.returncode, "Install a newer Kixo." in done.stderr) == (4, True)
+        assert (done.returncode, "Use the newer Kixo" in done.stderr) == (4, True)
 
 
 def test_a_log_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

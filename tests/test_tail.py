@@ -148,31 +148,6 @@ class TestFollow:
         names = [arrival.event_name for arrival in islice(follower, 5) if isinstance(arrival, Accepted)]
         assert names[-1] in {f"n{number}" for number in range(20, 40)}
 
-    def test_a_segment_that_goes_between_listing_and_opening_is_passed_over(self) -> None:
-        class Vanishing:
-            log_id = "x"
-            tries = 0
-
-            def partitions(self) -> list[int]:
-                return [0]
-
-            def read(self, partition: int, position: int, bytes_max: int) -> list[Any]:
-                self.tries += 1
-                if self.tries == 1:
-                    raise FileNotFoundError
-                raise Ended
-
-            def backlog_bytes(self, partition: int, position: int) -> int:
-                return 0
-
-            def release(self, partition: int, position: int) -> int:
-                return 0
-
-        waits: list[int] = []
-        with pytest.raises(Ended):
-            next(follow(Vanishing(), {}, lambda: waits.append(1)))
-        assert waits == [1]
-
 
 def frames(log: Log, reader: LocalLogReader, payload: bytes, kind: int) -> list[Accepted | Rejected]:
     log.append(payload, kind)

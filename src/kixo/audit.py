@@ -15,7 +15,6 @@ later change nothing below it.
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -34,7 +33,6 @@ from kixo.stored import decode_owner
 # How often snapshots are taken anew to meet the three tables between two loads; the position covers the rest.
 SNAPSHOTS_MAX = 20
 READ_BYTES_MAX = 8 * 1024 * 1024
-ATTEMPTS = 10
 # Enough to see the head of a frame, and so how much more of it to read.
 HEAD_BYTES = 4096
 
@@ -122,7 +120,7 @@ def _bounds(engine: QueryEngine, reader: LogReader, views: Mapping[str, TableVie
 
 def _oldest(reader: LogReader) -> dict[int, int]:
     """The offset of the oldest frame of each partition that has any."""
-    heads = {number: _read(reader, number, 0, HEAD_BYTES) for number in reader.partitions()}
+    heads = {number: reader.read(number, 0, HEAD_BYTES) for number in reader.partitions()}
     return {number: frames[0].offset for number, frames in heads.items() if frames}
 
 
@@ -145,19 +143,11 @@ def _count_log(reader: LogReader, positions: Mapping[int, int], loads: Sequence[
 def _frames(reader: LogReader, partition: int, started_us: int) -> Iterator[Frame]:
     """The frames of a partition that were there when the audit began; later ones would keep it from ending."""
     position = 0
-    while frames := _read(reader, partition, position, READ_BYTES_MAX):
+    while frames := reader.read(partition, position, READ_BYTES_MAX):
         yield from (frame for frame in frames if frame.received_at_us <= started_us)
         if frames[-1].received_at_us > started_us:
             return
         position = frames[-1].offset + 1
-
-
-def _read(reader: LogReader, partition: int, position: int, bytes_max: int) -> list[Frame]:
-    """Frames from `position` on; again where a segment was released between being listed and being opened."""
-    for _ in range(ATTEMPTS):
-        with suppress(FileNotFoundError):
-            return reader.read(partition, position, bytes_max)
-    return reader.read(partition, position, bytes_max)
 
 
 def _count_frame(count: LogCount, partition: int, frame: Frame, position: int, loads: Sequence[Load]) -> None:

@@ -1,5 +1,6 @@
-"""Files and folders that must survive a power cut."""
+"""Files and folders that must survive a power cut, and files that only one process may hold."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -32,3 +33,20 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.fsync(descriptor)
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def try_lock(path: Path) -> int | None:
+    """Locks a file, which is made if it is not there, until the descriptor is closed; None where another holds it.
+
+    Raises `OSError`.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock

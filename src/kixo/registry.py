@@ -8,7 +8,6 @@ until its commit.
 """
 
 import string
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +19,13 @@ from sqlalchemy import Connection, select
 
 from kixo import registry_tables as tables
 from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError
+from kixo.layout import Layout
 from kixo.registry_file import create, faults, open_engine
 from kixo.registry_tables import KeyRecord, Project
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
+from kixo.timestamp import now_us
 
-FILE_NAME = "registry.sqlite"
 WAIT_S = 5.0
 # A worker answers requests meanwhile, so it does not wait: it keeps its snapshot and looks again at the next poll.
 POLL_WAIT_S = 0.02
@@ -39,20 +39,15 @@ class Refresh(NamedTuple):
     fault: OperatorError | None
 
 
-def registry_path(data_dir: Path) -> Path:
-    """Where the registry of a data folder is."""
-    return data_dir / FILE_NAME
-
-
 def open_registry(settings: Settings, *, make: bool = False, wait_s: float = WAIT_S) -> "Registry":
     """The registry of the settings' data folder, with the system's clock and randomness; `make` makes a missing one.
 
     Raises `DataFolderError`, `RegistryLocked`, and `BadSetting` where `projects_max` is less than what it holds.
     """
     return Registry(
-        registry_path(settings.data_dir),
+        Layout(settings.data_dir).registry,
         projects_max=settings.projects_max,
-        now_us=lambda: time.time_ns() // 1000,
+        now_us=now_us,
         randomness=SystemRandom(),
         make=make,
         wait_s=wait_s,

@@ -104,11 +104,7 @@ def read_new(reader: LogReader, positions: dict[int, int]) -> Iterator[Frame]:
     """The next few frames of each partition; `positions` moves past them."""
     for partition in reader.partitions():
         position = positions.setdefault(partition, 0)
-        try:
-            frames = reader.read(partition, position, READ_BYTES_MAX)
-        except FileNotFoundError:
-            # The segment went between being listed and being opened. The next read finds the one after it.
-            continue
+        frames = reader.read(partition, position, READ_BYTES_MAX)
         yield from frames
         if frames:
             positions[partition] = frames[-1].offset + 1

@@ -7,12 +7,14 @@ ISO 8601 does not know: other separators, blanks, an offset beyond a day's clock
 """
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - offsets are subtracted by hand, which cannot overflow
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST_US = (datetime.min - EPOCH) // MICROSECOND
 LATEST_US = (datetime.max - EPOCH) // MICROSECOND
+DAY_US = 86_400_000_000
 
 _SHAPE = re.compile(
     r"[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}-?[0-9])"
@@ -45,3 +47,8 @@ def format_us(microseconds: int) -> str:
     """The instant as `2026-04-08T12:00:00.000000Z`."""
     moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=clamp_us(microseconds))
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def now_us() -> int:
+    """This machine's wall clock, in microseconds since 1970. What needs the time is given it by those above."""
+    return time.time_ns() // 1000

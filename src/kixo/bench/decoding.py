@@ -7,6 +7,7 @@ from msgspec import json
 
 from kixo.bench.traffic import Credential, Ring, Shape
 from kixo.event import BatchRequest
+from kixo.timestamp import now_us
 
 SECONDS = 0.5
 BODIES = 64
@@ -27,5 +28,5 @@ def decode_cpu_us(shape: Shape, seed: int, seconds: float = SECONDS) -> float:
 
 def _bodies(shape: Shape, seed: int) -> list[bytes]:
     credential = Credential("kx_proj_decode", "kx_key_decode")
-    ring = Ring(shape, [credential], "localhost", seed, lambda: time.time_ns() // 1000)
+    ring = Ring(shape, [credential], "localhost", seed, now_us)
     return [bytes(request.data).partition(b"\r\n\r\n")[2] for request in islice(ring.requests(), BODIES)]

@@ -24,6 +24,7 @@ from kixo.bench.connection import Connection
 from kixo.bench.latency import Latencies, Latency
 from kixo.bench.schedule import Schedule
 from kixo.bench.traffic import Credential, Ring, Shape
+from kixo.timestamp import now_us
 
 REPORT_INTERVAL_S = 0.25
 ANSWER_S_MAX = 30.0
@@ -89,7 +90,7 @@ class Driver:
         self._plan = plan
         self._tally = Tally()
         self._latencies = Latencies()
-        ring = Ring(plan.shape, plan.credentials, address.netloc, plan.seed, lambda: time.time_ns() // 1000)
+        ring = Ring(plan.shape, plan.credentials, address.netloc, plan.seed, now_us)
         self._requests = ring.requests()
         self._epoll = select.epoll()
         opened = [Connection((address.hostname or "", address.port or 80)) for _ in range(plan.connections)]

@@ -21,6 +21,7 @@ from kixo.bench.steering import Steering
 from kixo.bench.subject import Subject
 from kixo.bench.traffic import Credential
 from kixo.bench.trial import Advance, Trial, describe, drive, spent
+from kixo.layout import Layout
 
 IDLE_S = 3.0
 STEER_WARM_UP_S = 15.0
@@ -75,7 +76,7 @@ def latency(options: Options, advance: Advance) -> Finding:
         plan = options.plan(server.url, credentials[1:], options.shape(100), options.seconds or LATENCY_SECONDS)
         plan = replace(plan, warm_up_s=options.warm_up_s or LATENCY_WARM_UP_S, rate=rate / batch, seed=options.seed + 1)
         lags_s: list[float] = []
-        with probing(server.url, server.folder / "lake", credentials[0]) as sightings:
+        with probing(server.url, Layout(server.folder).lake, credentials[0]) as sightings:
             trial = drive(plan, server.processes, advance, lambda _report, _drive: lags_s.append(server.lag_s()))
         sent.add(trial)
         sent.accepted += sightings.accepted

@@ -14,6 +14,7 @@ from pathlib import Path
 from kixo.bench.processes import family
 from kixo.bench.traffic import Credential
 from kixo.errors import StartFailed
+from kixo.layout import Layout
 from kixo.log.reader import LocalLogReader
 from kixo.metric_file import read, slots
 from kixo.metrics import EVENTS, LOAD_LAG_SECONDS, RESTARTS, Metric
@@ -71,12 +72,12 @@ class Subject:
 
     def rows(self) -> int:
         """The rows of the events table, as a query counts them."""
-        with open_query(self.folder / "lake", QUERY) as query:
+        with open_query(Layout(self.folder).lake, QUERY) as query:
             return int(query.run("SELECT count(*) FROM events").table().column(0)[0].as_py())
 
     def logged(self) -> int:
         """The accepted events that are in the log, as its frames count them."""
-        reader = LocalLogReader(self.folder / "log", lambda _what, _bytes: None)
+        reader = LocalLogReader(Layout(self.folder).log, lambda _what, _bytes: None)
         total = 0
         for partition in reader.partitions():
             position = 0
@@ -120,7 +121,7 @@ def running(folder: Path, workers: int, *, loader: bool) -> Iterator[Subject]:
 
 
 def _wait_until_ready(folder: Path, server: subprocess.Popen[bytes]) -> Subject:
-    card = folder / "run" / "server.json"
+    card = Layout(folder).server_card
     end_s = time.monotonic() + START_S_MAX
     while server.poll() is None and time.monotonic() < end_s:
         if card.exists():

@@ -4,7 +4,6 @@ A project has `project_id`, `received`, `stored`, `duplicate`, `rejected` and `p
 yet in the tables. A difference is a sentence.
 """
 
-import time
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,10 +13,12 @@ from kixo.audit import audit as run_audit
 from kixo.cli.options import Json, takes_settings
 from kixo.errors import AuditFailed
 from kixo.lake.read import require_lake
+from kixo.layout import Layout
 from kixo.log.reader import LocalLogReader
 from kixo.output import print_json, print_line, print_table
 from kixo.query import QueryCaps
 from kixo.settings import Settings
+from kixo.timestamp import now_us
 
 COLUMNS = ("project", "received", "stored", "duplicate", "rejected", "pending")
 
@@ -30,14 +31,15 @@ def audit(
     json: Json = False,
 ) -> None:
     """Recomputes received = stored + duplicate + rejected from the log and the tables."""
-    require_lake(settings.data_dir / "lake")
+    layout = Layout(settings.data_dir)
+    require_lake(layout.lake)
     damage: list[str] = []
     reader = LocalLogReader(
-        settings.data_dir / "log", lambda sentence, size: damage.append(f"The log reader {sentence} ({size} bytes).")
+        layout.log, lambda sentence, size: damage.append(f"The log reader {sentence} ({size} bytes).")
     )
     caps = QueryCaps(settings.query_memory_bytes_max, seconds)
     try:
-        report = run_audit(settings.data_dir / "lake", reader, caps, damage, time.time_ns() // 1000)
+        report = run_audit(layout.lake, reader, caps, damage, now_us())
     finally:
         reader.close()
     _print(report, json)

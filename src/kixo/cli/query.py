@@ -12,6 +12,7 @@ from kixo.cli.options import takes_settings
 from kixo.cli.result import print_result
 from kixo.errors import BadArgument, BadSetting
 from kixo.lake.read import require_lake
+from kixo.layout import Layout
 from kixo.query import QueryCaps, Result, open_query
 from kixo.query.write import WRITERS
 from kixo.settings import Settings, resolve
@@ -47,9 +48,10 @@ def query(
     """Runs one query over what is stored now."""
     chosen = _format(format, output)
     caps = _caps(settings, memory, seconds)
-    require_lake(settings.data_dir / "lake")
+    lake = Layout(settings.data_dir).lake
+    require_lake(lake)
     text = _read_sql(sql)
-    with open_query(settings.data_dir / "lake", caps) as engine, ThreadPoolExecutor(1) as thread:
+    with open_query(lake, caps) as engine, ThreadPoolExecutor(1) as thread:
         work = thread.submit(lambda: _show(engine.run(text), chosen, output))
         try:
             work.result()

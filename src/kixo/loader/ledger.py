@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from kixo.lake.schema import LOADS, REJECTED
 from kixo.loader.quarantine import owner
 from kixo.loader.requests import PlacedFrame, Request
-from kixo.loader.rows import DAY_US, Rules, sent_at
+from kixo.loader.rows import Rules, sent_at
 from kixo.loader.spans import Span
+from kixo.timestamp import DAY_US
 
 Day = int
 

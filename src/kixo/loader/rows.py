@@ -18,8 +18,7 @@ from kixo.loader.identities import Identities, split
 from kixo.loader.instants import parse_column
 from kixo.loader.pieces import Piece, TellUnreadable, cut_nothing
 from kixo.loader.requests import Request
-
-DAY_US = 86_400_000_000
+from kixo.timestamp import DAY_US
 
 Counts = NDArray[np.int64]
 Columns = dict[str, pa.Array | pa.ChunkedArray]

@@ -40,6 +40,10 @@ class LogWriter(Protocol):
         """Makes the bytes of packed frames durable, all of them; raises `Unavailable`, and then none are kept."""
         ...
 
+    def check_space(self, size: int) -> None:
+        """Raises `Unavailable` where `size` more bytes could not be stored now."""
+        ...
+
     def close(self) -> None:
         """Lets go of the partition."""
         ...
@@ -57,6 +61,10 @@ class LogReader(Protocol):
         """The numbers of the partitions that exist now, in order."""
         ...
 
+    def end_position(self, partition: int) -> int:
+        """The position after the newest frame."""
+        ...
+
     def read(self, partition: int, position: int, bytes_max: int) -> list[Frame]:
         """Durable frames from `position` on, in order, about `bytes_max` of payload (at least one frame if any)."""
         ...
@@ -67,4 +75,8 @@ class LogReader(Protocol):
 
     def release(self, partition: int, position: int) -> int:
         """Says that all before `position` is durable elsewhere; returns how many segments went."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of what is open for reading."""
         ...

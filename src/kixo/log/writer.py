@@ -10,13 +10,12 @@ any more.
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from kixo.errors import DataFolderError, Unavailable
-from kixo.files import sync_folder
+from kixo.files import sync_folder, try_lock
 from kixo.log import Buffers, Frame, segment
 from kixo.log.folder import Report, read_log_id, segments
 from kixo.log.segment import Header
@@ -168,14 +167,11 @@ class LocalLogWriter:
 
 
 def _lock(folder: Path) -> int:
-    lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
+    lock = try_lock(folder / "writer.lock")
+    if lock is None:
         raise PartitionHeld(
             f"The log partition {folder} is held by another process.", "Stop the other Kixo server first."
-        ) from error
+        )
     return lock
 
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from msgspec import json
 
 from kixo.errors import OperatorError
+from kixo.layout import Layout
 from kixo.metric_file import MetricFile, layout_name
 from kixo.settings import Settings
 
@@ -108,7 +109,7 @@ def is_orphan(assignment: Assignment) -> bool:
 
 def metric_folder(settings: Settings) -> Path:
     """Where the metric files are."""
-    return settings.data_dir / "run" / f"metrics-{layout_name()}"
+    return Layout(settings.data_dir).run / f"metrics-{layout_name()}"
 
 
 def open_metrics(assignment: Assignment) -> MetricFile:

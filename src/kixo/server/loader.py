@@ -1,21 +1,21 @@
 """The loader process: puts what is in the log into the tables."""
 
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kixo.errors import DataFolderError
+from kixo.files import try_lock
+from kixo.layout import Layout
 from kixo.loader.loader import FAILURES, Loader, Surroundings
 from kixo.log.reader import LocalLogReader
 from kixo.metrics import LOG_CORRUPT_BYTES
 from kixo.server.child import Assignment, is_orphan, open_metrics, run_child, stop_requested, tell_ready
-from kixo.server.clocks import now_us
 from kixo.server.logs import open_log
+from kixo.timestamp import now_us
 
 LOCK_POLL_S = 0.05
 LOADER_NICE = 5
@@ -38,10 +38,10 @@ def _work(assignment: Assignment) -> None:
             log.error("log_damaged", what=sentence, bytes=size)
             metrics.add(LOG_CORRUPT_BYTES, size)
 
-        with closing(LocalLogReader(settings.data_dir / "log", report)) as reader:
-            folder = settings.data_dir
-            loader = Loader(Surroundings(folder / "lake", folder / "index", reader, settings, now_us, metrics, log))
-            with _alone(folder, stop), closing(loader):
+        layout = Layout(settings.data_dir)
+        with closing(LocalLogReader(layout.log, report)) as reader:
+            loader = Loader(Surroundings(layout.lake, layout.index, reader, settings, now_us, metrics, log))
+            with _alone(layout, stop), closing(loader):
                 loader.open()
                 tell_ready(assignment)
                 loader.run(stop)
@@ -51,24 +51,18 @@ def _work(assignment: Assignment) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, stop: threading.Event) -> Iterator[None]:
+def _alone(layout: Layout, stop: threading.Event) -> Iterator[None]:
     """Holds the lake for this process, waiting for the loader of an earlier server that is still ending.
 
     Two loaders would each take the other's uncommitted files for leftovers.
     """
-    with (folder / "run" / "loader.lock").open("w") as lock:
-        while not _is_locked(lock):
-            if stop.wait(LOCK_POLL_S):
-                raise DataFolderError("Another loader holds the lake.", "Wait until it has ended.")
-        yield
-
-
-def _is_locked(lock: IO[str]) -> bool:
+    while (lock := try_lock(layout.loader_lock)) is None:
+        if stop.wait(LOCK_POLL_S):
+            raise DataFolderError("Another loader holds the lake.", "Wait until it has ended.")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
+    finally:
+        os.close(lock)
 
 
 def _drain(loader: Loader, ends: float, log: Any) -> None:

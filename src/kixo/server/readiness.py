@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from kixo.errors import Unavailable
-from kixo.log.writer import LocalLogWriter
+from kixo.layout import Layout
+from kixo.log import LogWriter
 from kixo.settings import Settings
 
 # One probe serves all who ask within this time, so that asking cannot wear the disk.
@@ -16,9 +17,9 @@ PROBE_AGE_S = 0.5
 class Readiness:
     """Answers `/readyz` for one worker. Belongs to the event loop's thread."""
 
-    def __init__(self, writer: LocalLogWriter, settings: Settings) -> None:
+    def __init__(self, writer: LogWriter, settings: Settings) -> None:
         self._writer = writer
-        self._folder = settings.data_dir / "log"
+        self._folder = Layout(settings.data_dir).log
         self._probed_at = -PROBE_AGE_S
         self._reason: str | None = None
 

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from kixo.errors import BadSetting
+from kixo.layout import Layout
 from kixo.log.folder import ensure_log
 from kixo.metric_file import MetricFile
 from kixo.registry import Registry, open_registry
@@ -25,11 +26,12 @@ def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -
     """Runs the server until a signal ends it. Raises `OperatorError` where it cannot start."""
     if demo:
         _require_loopback(settings.host)
+    layout = Layout(settings.data_dir)
     with ExitStack() as stack:
-        folder = stack.enter_context(closing(DataFolder(settings.data_dir)))
+        folder = stack.enter_context(closing(DataFolder(layout)))
         public = stack.enter_context(reserve(settings.host, settings.port))
         private = stack.enter_context(reserve(settings.console_host, settings.console_port, "--console-port"))
-        ensure_log(settings.data_dir / "log")
+        ensure_log(layout.log)
         greeting = _prepare_registry(settings, demo)
         metric_folder(settings).mkdir(exist_ok=True)
         metrics = stack.enter_context(closing(MetricFile(metric_folder(settings) / "supervisor-0")))

@@ -5,7 +5,6 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -18,6 +17,7 @@ from kixo.errors import Unavailable
 from kixo.http.application import Application
 from kixo.http.body import BodyReader
 from kixo.ingest import Ingest
+from kixo.layout import Layout
 from kixo.limits import RingFile
 from kixo.log.group_commit import GroupCommit, Observe
 from kixo.log.writer import LocalLogWriter, PartitionHeld
@@ -26,11 +26,11 @@ from kixo.metrics import LOG_BYTES, LOG_COMMITS, LOG_CUT_BYTES, LOG_FAILURES
 from kixo.openapi import document
 from kixo.registry import POLL_WAIT_S, SnapshotSource, open_registry
 from kixo.server.child import Assignment, open_metrics, run_child
-from kixo.server.clocks import now_us
 from kixo.server.listening import listen
 from kixo.server.logs import open_log
 from kixo.server.readiness import Readiness
 from kixo.settings import Settings, worker_count
+from kixo.timestamp import now_us
 
 # How long a new worker waits for the partition of one that is still ending.
 PARTITION_WAIT_S = 10.0
@@ -55,7 +55,7 @@ async def _work(assignment: Assignment) -> None:
         source = SnapshotSource(lambda: open_registry(settings, wait_s=POLL_WAIT_S))
         stack.callback(source.close)
         limit = RingFile(
-            settings.data_dir / "run" / "limits",
+            Layout(settings.data_dir).limits,
             projects_max=settings.projects_max,
             requests_per_second_max=settings.requests_per_second_max,
             shared=worker_count(settings) > 1,
@@ -139,7 +139,7 @@ async def _open_writer(assignment: Assignment, metrics: MetricFile, log: Any) ->
 def _writer(assignment: Assignment, report: Callable[[str, int], None]) -> LocalLogWriter:
     settings = assignment.settings
     return LocalLogWriter(
-        log_folder(settings),
+        Layout(settings.data_dir).log,
         assignment.number,
         segment_bytes=settings.log_segment_bytes,
         free_bytes_min=settings.log_free_bytes_min,
@@ -168,11 +168,6 @@ def _observer(metrics: MetricFile, log: Any) -> Observe:
             log.error("log_commit_failed", bytes=size, reason=failure.message)
 
     return observe
-
-
-def log_folder(settings: Settings) -> Path:
-    """Where the log is."""
-    return settings.data_dir / "log"
 
 
 if __name__ == "__main__":
