@@ -20,6 +20,7 @@ from kixo.lake.commit import CommitConflict, log_entry
 from kixo.lake.read import open_table
 from kixo.loader.instants import parse_column
 from kixo.loader.load import STEPS
+from kixo.loader.loader import Loader
 from kixo.loader.pieces import cut_pieces
 from kixo.loader.requests import PlacedFrame
 from kixo.log import Frame
@@ -453,7 +454,7 @@ def test_a_log_on_disk_is_loaded_whole_and_its_segments_go(tmp_path: Path) -> No
     before = len(list(folder.glob("*/*.log")))
     setting.log = LocalLogReader(folder, lambda sentence, _: pytest.fail(sentence))  # type: ignore[assignment]
     setting.load_all()
-    setting.log.close()  # type: ignore[attr-defined]
+    setting.log.close()
     assert [row[0] for row in setting.rows("events", "event_id")] == sorted(expected)
     assert before > 10
     assert len(list(folder.glob("*/*.log"))) == 2
@@ -539,3 +540,33 @@ def test_files_stay_few_over_many_loads_and_none_is_lost(tmp_path: Path) -> None
     setting.log.append(as_sent(*(event(str(number)) for number in range(80))))
     setting.load_all()
     reconcile(setting)
+
+
+def test_a_merge_that_fails_holds_up_no_load_and_is_tried_again_later(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, compaction_files_min=2, file_grace_s=0.0)
+    loader = setting.loader()
+    damaged: Path | None = None
+    for number in range(12):
+        setting.log.append(as_sent(event(f"e{number}")))
+        loader.run_once()
+        if damaged is None and (found := sorted(setting.lake.glob("events/**/*.parquet"))):
+            damaged, whole = found[0], found[0].read_bytes()
+            damaged.write_bytes(b"PAR1")
+    wait_for(lambda: setting.reports.tells("Merging small table files failed"), loader)
+    assert damaged is not None
+    assert len(setting.rows("loads", "received")) == 12
+    damaged.write_bytes(whole)
+    setting.clock.now_us += 61_000_000
+    files = loader.table_files
+    wait_for(lambda: loader.table_files < files, loader)
+    assert len(setting.rows("events", "event_id")) == 12
+
+
+def wait_for(condition: Callable[[], bool], loader: Loader, runs_max: int = 2000) -> None:
+    """Lets the loader turn until its merges, which run in a thread, have got there."""
+    for _ in range(runs_max):
+        loader.run_once()
+        if condition():
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("the merges did not get there")

@@ -73,6 +73,7 @@ LOAD_LAG_SECONDS = Metric(
 )
 LOG_BACKLOG_BYTES = Metric("kixo_log_backlog_bytes", "gauge", "Bytes of the log that are not in the table yet.")
 COMPACTIONS = Metric("kixo_compactions", "counter", "Merges of small table files.")
+COMPACTION_FAILURES = Metric("kixo_compaction_failures", "counter", "Merges that failed and are tried again later.")
 TABLE_FILES = Metric("kixo_table_files", "gauge", "Files of the events table.")
 IDENTITIES = Metric("kixo_identities", "gauge", "Identities that the loader knows.")
 RESTARTS = Metric(
@@ -97,6 +98,7 @@ CATALOGUE: tuple[Metric, ...] = (
     LOAD_LAG_SECONDS,
     LOG_BACKLOG_BYTES,
     COMPACTIONS,
+    COMPACTION_FAILURES,
     TABLE_FILES,
     IDENTITIES,
     RESTARTS,

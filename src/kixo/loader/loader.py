@@ -31,8 +31,8 @@ from kixo.loader.upkeep import IndexUpkeep, TableUpkeep
 from kixo.log import LogReader
 from kixo.metric_file import MetricFile
 from kixo.settings import Settings
+from kixo.timestamp import DAY_US
 
-DAY_US = 86_400_000_000
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
 UPKEEP_NICE = 15
 # What a load can fail with and be repeated; anything else is a defect and ends the process, which is started again.
@@ -145,7 +145,9 @@ class Loader:
         index.open(tables["events"], around.log.partitions())
         self._tools = self._tools_for(tables, index)
         self._intake = Intake(around.log, self._bounds)
-        self._tables_upkeep = [TableUpkeep(each, settings, self._thread) for each in tables.values()]
+        self._tables_upkeep = [
+            TableUpkeep(each, settings, self._thread, around.metrics, around.report) for each in tables.values()
+        ]
         self._index_upkeep = IndexUpkeep(index, self._thread)
         self._opened = True
         # A crash between the last commit and its release is made good here.
@@ -187,9 +189,9 @@ class Loader:
         return self._counted(load, (ended_us - started_us) / 1e6)
 
     def _upkeep(self, *, busy: bool) -> None:
-        metrics, now_us = self._around.metrics, self._around.clock_us()
+        now_us = self._around.clock_us()
         for upkeep in self._tables_upkeep:
-            metrics.add(catalogue.COMPACTIONS, upkeep.step(now_us, self._around.new_id, busy=busy))
+            upkeep.step(now_us, self._around.new_id, busy=busy)
         self._index_upkeep.step()
 
     def _counted(self, load: Load, seconds: float) -> LoadResult:

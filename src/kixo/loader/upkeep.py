@@ -7,34 +7,46 @@ changes a table or the index happens in the loader's thread, here, one after the
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import pyarrow as pa
+
 from kixo.files import sync_folder
 from kixo.lake.commit import TableFile
 from kixo.lake.compaction import Bounds, choose, merge, retire
+from kixo.lake.report import Report
 from kixo.lake.sweep import sweep
 from kixo.lake.table import LakeTable
 from kixo.loader.identity_index import IdentityIndex
+from kixo.metric_file import MetricFile
+from kixo.metrics import COMPACTION_FAILURES, COMPACTIONS
 from kixo.settings import Settings
 
 # Sweeps per time that a file stays: files stay up to a quarter longer than they have to.
 SWEEPS_PER_GRACE = 4
 # To look through all files after every commit would cost more the more there are.
 COMMITS_PER_CHOICE = 4
+# A merge that failed would most likely fail again at once, and loads must not wait for it.
+MERGE_RETRY_S = 60.0
 
 
 class TableUpkeep:
     """The upkeep of one table."""
 
-    def __init__(self, table: LakeTable, settings: Settings, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, table: LakeTable, settings: Settings, thread: ThreadPoolExecutor, metrics: MetricFile, report: Report
+    ) -> None:
         self._table = table
+        self._metrics = metrics
+        self._report = report
         self._bounds = Bounds(settings.compaction_files_min, settings.compaction_bytes)
         self._grace_s = settings.file_grace_s
         self._thread = thread
         self._merging: tuple[list[TableFile], Future[TableFile]] | None = None
         self._looked_at = -COMMITS_PER_CHOICE
+        self._retry_s = 0.0
         self._swept_s = 0.0
 
-    def step(self, now_us: int, new_id: Callable[[], str], *, busy: bool) -> int:
-        """Does what is due at once, or starts it where it takes long; returns how many merges were committed.
+    def step(self, now_us: int, new_id: Callable[[], str], *, busy: bool) -> None:
+        """Does what is due at once, or starts it where it takes long.
 
         While the loader is `busy` with a backlog, merges that can wait do. Raises `OSError` or `CommitConflict`.
         """
@@ -42,12 +54,10 @@ class TableUpkeep:
             # First, because on a full disk it may be what makes room for all else.
             self._sweep(now_us / 1e6)
         self._table.checkpoint_if_due()
-        if self._merging is None:
+        if self._merging is not None:
+            self._finish(*self._merging, now_us)
+        elif now_us / 1e6 >= self._retry_s:
             self._start(new_id, busy)
-        elif self._merging[1].done():
-            self._finish(now_us)
-            return 1
-        return 0
 
     def _start(self, new_id: Callable[[], str], busy: bool) -> None:
         if self._table.version - self._looked_at < COMMITS_PER_CHOICE:
@@ -59,14 +69,34 @@ class TableUpkeep:
         else:
             self._looked_at = self._table.version
 
-    def _finish(self, now_us: int) -> None:
-        assert self._merging is not None
-        (files, task), self._merging = self._merging, None
-        merged = task.result()
+    def _finish(self, files: list[TableFile], task: Future[TableFile], now_us: int) -> None:
+        if not task.done():
+            return
+        self._merging = None
+        try:
+            merged = task.result()
+        except (OSError, pa.ArrowException) as error:
+            self._put_off(error, now_us)
+        else:
+            self._exchange(files, merged, now_us)
+
+    def _put_off(self, error: Exception, now_us: int) -> None:
+        """The small files are still good: only their number is not what it should be."""
+        self._retry_s = now_us / 1e6 + MERGE_RETRY_S
+        self._metrics.add(COMPACTION_FAILURES)
+        self._report.error(
+            "Merging small table files failed and is tried again later; nothing is lost.",
+            table=self._table.folder.name,
+            error=str(error),
+            repeated_in_s=MERGE_RETRY_S,
+        )
+
+    def _exchange(self, files: list[TableFile], merged: TableFile, now_us: int) -> None:
         # Before the commit: a sweep must never see a merged file that seems to have been unused for long.
         retire(self._table.folder, files, now_us / 1e6)
         sync_folder((self._table.folder / merged.path).parent)
         self._table.commit("OPTIMIZE", now_us, [merged], removed=files, changes_data=False)
+        self._metrics.add(COMPACTIONS)
 
     def _sweep(self, now_s: float) -> None:
         if now_s - self._swept_s >= self._grace_s / SWEEPS_PER_GRACE:
