@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint types light bench lock clean
+.PHONY: serve test lint types light bench torture lock clean
 
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
@@ -12,8 +12,8 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check src tests scripts
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts torture
+	$(BIN)/ruff format --check src tests scripts torture
 
 types: $(VENV)/installed
 	$(BIN)/mypy
@@ -27,6 +27,10 @@ light:
 
 bench: $(VENV)/installed
 	$(BIN)/kixo bench
+
+# Attacks on servers of its own, some minutes of them; `make torture ARGUMENTS=--list` shows which.
+torture: $(VENV)/installed
+	$(BIN)/python -m torture $(ARGUMENTS)
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "Installing packages into $(VENV), which takes about a minute."

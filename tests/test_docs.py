@@ -26,7 +26,7 @@ from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXPECTED = {"quickstart", "api", "operating", "architecture", "performance"}
+EXPECTED = {"quickstart", "api", "operating", "architecture", "performance", "reliability"}
 GENERATOR = ROOT / "scripts" / "docs_tables.py"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
