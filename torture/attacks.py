@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from torture.clocks import step_clocks
+from torture.duplicates import repeat_everything
 from torture.kills import kill_at_random
+from torture.points import kill_at_points
+from torture.registry import kill_in_registry
 from torture.trial import Orders
 from torture.verdict import Verdict
 
@@ -19,4 +23,8 @@ class Attack(NamedTuple):
 
 ATTACKS: tuple[Attack, ...] = (
     Attack("kill", "`kill -9` of each process and of all at once, SIGSTOP and SIGTERM, at random.", kill_at_random),
+    Attack("points", "`kill -9` before and after each call that makes something durable.", kill_at_points),
+    Attack("clocks", "The server's clock stepped back and forth, devices' clocks days off.", step_clocks),
+    Attack("duplicates", "All sent again after merges, restarts, and loss of the index.", repeat_everything),
+    Attack("registry", "`kixo key create` and `revoke` killed in the middle of their writes.", kill_in_registry),
 )

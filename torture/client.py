@@ -1,8 +1,8 @@
 """Clients that send events as the SDKs do: what was not answered is repeated until it is.
 
 They do what makes exactly-once hard: bodies small and large, in every encoding; bad events among good ones; batches
-whose answer was lost sent again as they were, in another encoding, cut in two or together with others; and events
-that were acknowledged long ago sent once more.
+whose answer was lost sent again as they were, in another encoding, cut in two or together with others, or given up;
+and events that were acknowledged long ago sent once more.
 """
 
 import gzip
@@ -43,13 +43,20 @@ COMPRESSIONS: tuple[tuple[str | None, Callable[[bytes], bytes]], ...] = (
 
 
 class Habits(NamedTuple):
-    """How clients behave: their number, their pause between requests, and the shares of what is odd."""
+    """How clients behave: their number, their pause between requests, and the shares of what is odd.
+
+    Of requests: `again_share` repeat what was acknowledged, `large_share` have 100 to 450 events, in `hang_up_share`
+    the client does not wait for the answer. Of events, `bad_share` are bad. `give_up_share` of lost answers end in no
+    repeat.
+    """
 
     clients: int = 6
     pause_s: float = 0.1
     bad_share: float = 0.05
     again_share: float = 0.1
     large_share: float = 0.06
+    hang_up_share: float = 0.02
+    give_up_share: float = 0.05
 
 
 class Client:
@@ -124,6 +131,8 @@ class Client:
             answer = self._send([token for unit in group for token in unit])
             if answer.status == 0 or answer.status in {429, 503}:
                 stop.wait(REPEAT_PAUSE_S)
+                if answer.code == NO_ANSWER and self._dice.random() < self._habits.give_up_share:
+                    self._drop(group)
                 continue
             if answer.status != 200 and answer.code != "no_valid_events":
                 self._account.note_fault(f"A good request was answered {answer.outcome}.")
@@ -136,9 +145,12 @@ class Client:
             group = self._dice.sample(group, self._dice.randint(1, len(group)))
         return group
 
-    def _forget(self, group: list[Unit]) -> None:
+    def _drop(self, group: list[Unit]) -> None:
         done = set(group)
         self._unanswered = [unit for unit in self._unanswered if unit not in done]
+
+    def _forget(self, group: list[Unit]) -> None:
+        self._drop(group)
         for unit in group:
             if not unit[0].endswith(BAD):
                 self._keep(unit)
@@ -200,6 +212,8 @@ class Client:
             host = self._url().removeprefix("http://")
             self._connection = http.client.HTTPConnection(host, timeout=ANSWER_S_MAX)
         self._connection.request("POST", "/v1/batch", body, headers)
+        if self._dice.random() < self._habits.hang_up_share:
+            raise ConnectionAbortedError("the client hangs up before it has its answer")
         response = self._connection.getresponse()
         return read_answer(response.status, response.read())
 

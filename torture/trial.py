@@ -38,6 +38,12 @@ class Orders:
         """How many faults to make."""
         return self.faults if self.faults is not None else short if self.short else usual
 
+    def tools(self) -> Path:
+        """A folder beside the data, for what the attack itself needs."""
+        folder = self.folder / "tools"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.resolve()
+
 
 @dataclass
 class Trial:
@@ -62,12 +68,14 @@ class Trial:
         folder = self.orders.folder / self.attack
         folder.mkdir(parents=True)
         clients = self.habits.clients
-        self.installation = Installation(folder, self.environment, workers=self.workers, projects=clients)
+        self.installation = Installation(folder, self.environment, workers=self.workers, projects=clients + 1)
         server = self.installation
+        # A project that no client uses.
+        self.idle = server.credentials[-1]
         self.traffic = Traffic(
             [
                 Client(number, credential, lambda: server.url, self.source, self.account, self.habits)
-                for number, credential in enumerate(server.credentials)
+                for number, credential in enumerate(server.credentials[:-1])
             ]
         )
 
