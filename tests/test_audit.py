@@ -24,7 +24,6 @@ from tests.test_query import NOON, event
 
 CAPS = QueryCaps(memory_bytes_max=128 * 1024 * 1024, seconds_max=60.0)
 AGES_US = 10**15
-LATER_US = 2 * AGES_US
 A, B = "kx_proj_a", "kx_proj_b"
 
 
@@ -40,6 +39,17 @@ class Request:
     @property
     def received(self) -> int:
         return self.stored + self.duplicate + self.rejected
+
+
+class WatchedReader(LocalLogReader):
+    """A reader of a log to which something happens as soon as its end was looked at."""
+
+    meanwhile: Callable[[], None]
+
+    def end_position(self, partition: int) -> int:
+        end = super().end_position(partition)
+        self.meanwhile()
+        return end
 
 
 @dataclass
@@ -147,11 +157,13 @@ class World:
             writer.close()
         self.writers.clear()
 
-    def report(self, *, caps: QueryCaps = CAPS) -> AuditReport:
+    def report(self, *, caps: QueryCaps = CAPS, meanwhile: Callable[[], None] = lambda: None) -> AuditReport:
+        """`meanwhile` happens just after the audit has looked where the log ends."""
         damage: list[str] = []
-        reader = LocalLogReader(self.log, lambda sentence, size: damage.append(sentence))
+        reader = WatchedReader(self.log, lambda sentence, size: damage.append(sentence))
+        reader.meanwhile = meanwhile
         try:
-            return audit(self.lake, reader, caps, damage, LATER_US)
+            return audit(self.lake, reader, caps, damage)
         finally:
             reader.close()
 
@@ -225,8 +237,18 @@ def test_what_is_not_loaded_yet_is_pending_and_no_difference(world: World) -> No
 
 def test_frames_that_come_during_the_audit_are_left_out(world: World) -> None:
     world.receive([Request(A, 1)])
-    world.receive([Request(A, 7)], at_us=LATER_US + 1)
-    assert [project.pending for project in world.report().projects] == [1]
+    report = world.report(meanwhile=lambda: world.receive([Request(A, 7)] * 50))
+    assert [project.pending for project in report.projects] == [1]
+
+
+def test_what_was_received_before_the_clock_was_set_back_is_counted(world: World) -> None:
+    world.receive(SOME, at_us=2 * AGES_US)
+    world.load(SOME)
+    world.receive([Request(A, 7)], at_us=2 * AGES_US)
+    world.receive([Request(A, 2)])
+    report = world.report()
+    assert report.differences == []
+    assert [(p.project_id, p.received, p.pending) for p in report.projects] == [(A, 11, 9), (B, 1, 0)]
 
 
 @pytest.mark.parametrize("tables", [[EVENTS], [REJECTED], [LOADS], [EVENTS, REJECTED], [REJECTED, LOADS]])

@@ -510,6 +510,60 @@ def test_a_loader_reports_a_failure_and_goes_on(tmp_path: Path) -> None:
     reconcile(setting)
 
 
+class OneTurn(threading.Event):
+    """Ends a loader when it comes to rest, and remembers for how long it wanted to."""
+
+    wanted_s: float | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.wanted_s = timeout
+        self.set()
+        return True
+
+
+def test_a_clock_that_is_set_back_holds_up_no_load(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, load_interval_s=0.25)
+    stop = OneTurn()
+    setting.timer_s = lambda: 0.0  # type: ignore[method-assign]
+
+    def set_back(_: str) -> None:
+        setting.clock.now_us -= DAY_US
+
+    some_requests(setting.log, 0)
+    setting.loader(set_back).run(stop)
+    assert stop.wanted_s == 0.25
+    assert value(setting, metrics.LOAD_LAG_SECONDS) == 0
+    reconcile(setting)
+
+
+def test_while_loads_fail_the_lag_grows_whatever_the_clock_does(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    seconds = iter(range(1000, 2000))
+    setting.timer_s = lambda: float(next(seconds))  # type: ignore[method-assign]
+
+    def fail(_: str) -> None:
+        setting.clock.now_us -= DAY_US
+        raise OSError(28, "No space left on device")
+
+    some_requests(setting.log, 0)
+    setting.loader(fail).run(OneTurn())
+    assert value(setting, metrics.LOAD_LAG_SECONDS) > 0
+
+
+def test_a_loader_that_cannot_write_its_index_ends_in_order_and_the_next_one_knows_every_copy(
+    setting: Setting,
+) -> None:
+    some_requests(setting.log, 0)
+    loader = setting.loader()
+    loader.run_once()
+    shutil.rmtree(setting.folder / "index")
+    loader.close()
+    assert setting.reports.tells("could not be written")
+    some_requests(setting.log, 0)
+    setting.load_all()
+    reconcile(setting)
+
+
 def test_metrics_tell_what_became_of_events(setting: Setting) -> None:
     some_requests(setting.log, 0)
     some_requests(setting.log, 1)

@@ -61,6 +61,9 @@ def _step(trial: Trial, clock: Clock) -> None:
 def _watch_loads(trial: Trial) -> None:
     """What is acknowledged now has to be in the table soon, and the lag has to say so."""
     server = trial.installation
+    if (seconds := server.metric("kixo_ack_seconds_sum")) < trial.figures.get("seconds of all answers", 0.0):
+        trial.broken.append(f"After a step of the clock the answers together took {seconds} seconds, less than before.")
+    trial.figures["seconds of all answers"] = seconds
     stored = server.subject.metric(EVENTS, "stored")
     began_s = time.monotonic()
     if not server.wait_until(lambda: server.subject.metric(EVENTS, "stored") > stored, LOADED_S_MAX):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -83,6 +84,13 @@ class Installation:
         """The running server as `kixo bench` sees it: metrics and progress."""
         assert self.process is not None
         return Subject(self.folder, self.process.pid, self.url, self.workers)
+
+    def metric(self, series: str) -> float:
+        """The value of a series of `/metrics`, written as there."""
+        card = json.loads((self.folder / "run" / "server.json").read_bytes())
+        with urllib.request.urlopen(f"{card['console_url']}/metrics", timeout=30) as page:
+            lines = page.read().decode().splitlines()
+        return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series + " "))
 
     def start(self) -> None:
         """Starts the server and waits until it says that it runs; tries again as a service manager would."""

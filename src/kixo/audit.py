@@ -71,16 +71,18 @@ class LogCount:
     pending: Counter[str] = field(default_factory=Counter)
 
 
-def audit(lake: Path, reader: LogReader, caps: QueryCaps, damage: list[str], started_us: int) -> AuditReport:
-    """Compares the log with the lake; frames received after `started_us`, microseconds since 1970, are left out.
+def audit(lake: Path, reader: LogReader, caps: QueryCaps, damage: list[str]) -> AuditReport:
+    """Compares the log with the lake; what comes to the log meanwhile is left out.
 
     `damage` is the list that gets the reader's reports, as sentences. Raises `DataFolderError` or `QueryFailed`.
     """
     views = _snapshot(lake, reader)
+    # After the snapshot, so that all of its loads lie before the ends.
+    ends = {number: reader.end_position(number) for number in reader.partitions()}
     with QueryEngine(lambda table: _paths(views[table]), caps) as engine:
         bounds = _bounds(engine, reader, views)
         loads = _loads_in_log(engine, bounds, reader)
-        log = _count_log(reader, bounds.positions, sorted({load for load, _ in loads}), started_us)
+        log = _count_log(reader, bounds.positions, sorted({load for load, _ in loads}), ends)
         projects = _accounts(project_totals(engine, bounds), log.pending)
         rows = sum(project.stored for project in projects)
         differences = list(
@@ -132,21 +134,24 @@ def _loads_in_log(engine: QueryEngine, bounds: Bounds, reader: LogReader) -> dic
     }
 
 
-def _count_log(reader: LogReader, positions: Mapping[int, int], loads: Sequence[Load], started_us: int) -> LogCount:
+def _count_log(
+    reader: LogReader, positions: Mapping[int, int], loads: Sequence[Load], ends: Mapping[int, int]
+) -> LogCount:
     count = LogCount()
-    for partition in reader.partitions():
-        for frame in _frames(reader, partition, started_us):
+    for partition, end in ends.items():
+        for frame in _frames(reader, partition, end):
             _count_frame(count, partition, frame, positions.get(partition, 0), loads)
     return count
 
 
-def _frames(reader: LogReader, partition: int, started_us: int) -> Iterator[Frame]:
-    """The frames of a partition that were there when the audit began; later ones would keep it from ending."""
+def _frames(reader: LogReader, partition: int, end: int) -> Iterator[Frame]:
+    """The frames of a partition before `end`; later ones would keep the audit from ending.
+
+    Not by their time: the clock may have been set back since they came.
+    """
     position = 0
-    while frames := reader.read(partition, position, READ_BYTES_MAX):
-        yield from (frame for frame in frames if frame.received_at_us <= started_us)
-        if frames[-1].received_at_us > started_us:
-            return
+    while position < end and (frames := reader.read(partition, position, READ_BYTES_MAX)):
+        yield from (frame for frame in frames if frame.offset < end)
         position = frames[-1].offset + 1
 
 

@@ -18,7 +18,6 @@ from kixo.log.reader import LocalLogReader
 from kixo.output import print_json, print_line, print_table
 from kixo.query import QueryCaps
 from kixo.settings import Settings
-from kixo.timestamp import now_us
 
 COLUMNS = ("project", "received", "stored", "duplicate", "rejected", "pending")
 
@@ -39,7 +38,7 @@ def audit(
     )
     caps = QueryCaps(settings.query_memory_bytes_max, seconds)
     try:
-        report = run_audit(layout.lake, reader, caps, damage, now_us())
+        report = run_audit(layout.lake, reader, caps, damage)
     finally:
         reader.close()
     _print(report, json)

@@ -4,7 +4,7 @@ An answer of 200 is given after the log's future is done, never before.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kixo.errors import (
     Internal,
@@ -38,8 +38,18 @@ class Log(Protocol):
         ...
 
 
+class Arrival(NamedTuple):
+    """When a request's headers arrived: by the wall clock, which may be set back, and by the timer."""
+
+    clock_us: int
+    timer_ns: int
+
+
 class Application:
-    """One worker's application. Belongs to the event loop's thread. `now_us` is the wall clock in microseconds."""
+    """One worker's application. Belongs to the event loop's thread.
+
+    `now_us` is the wall clock in microseconds, `timer_ns` a timer in nanoseconds that only rises.
+    """
 
     def __init__(
         self,
@@ -50,6 +60,7 @@ class Application:
         metrics: MetricFile,
         log: Log,
         now_us: Callable[[], int],
+        timer_ns: Callable[[], int],
         openapi: bytes,
         settings: Settings,
     ) -> None:
@@ -60,6 +71,7 @@ class Application:
         self._metrics = metrics
         self._log = log
         self._now_us = now_us
+        self._timer_ns = timer_ns
         self._openapi = openapi
         self._bytes_max = settings.body_bytes_max
         self._policy = limit_policy(settings.requests_per_second_max)
@@ -69,10 +81,10 @@ class Application:
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answers one request."""
-        received_at_us = self._now_us()
+        arrival = Arrival(self._now_us(), self._timer_ns())
         try:
             if scope.path == "/v1/batch" and scope.method == "POST":
-                answer = await self._batch(scope, protocol, received_at_us)
+                answer = await self._batch(scope, protocol, arrival)
             else:
                 answer = await self._other(scope, protocol)
         except Refusal as refusal:
@@ -104,7 +116,7 @@ class Application:
         await self._bodies.drain(protocol)
         return failure(error, None, self._policy)
 
-    async def _batch(self, scope: Any, protocol: Any, received_at_us: int) -> Answer:
+    async def _batch(self, scope: Any, protocol: Any, arrival: Arrival) -> Answer:
         headers = scope.headers
         media_type = headers.get("content-type", "")
         if media_type not in USUAL_MEDIA_TYPES and media_type.partition(";")[0].strip().lower() not in MEDIA_TYPES:
@@ -117,10 +129,10 @@ class Application:
             body = inflate(sent, encoding, self._bytes_max) if encoding else sent
             admission = self._ingest.admit(body)
             if admission.payload is not None:
-                await self._store(admission.payload, admission.place, received_at_us)
+                await self._store(admission.payload, admission.place, arrival.clock_us)
         finally:
             self._bodies.release(sent)
-        return self._answer(admission, received_at_us)
+        return self._answer(admission, arrival)
 
     async def _store(self, payload: Payload, place: Place, received_at_us: int) -> None:
         try:
@@ -128,12 +140,12 @@ class Application:
         except Unavailable as error:
             raise Refusal(error, self._ingest.give_back(place)) from None
 
-    def _answer(self, admission: Admission, received_at_us: int) -> Answer:
+    def _answer(self, admission: Admission, arrival: Arrival) -> Answer:
         """The answer to a request whose events are durable."""
         if admission.payload is not None:
             self._count_accepted(admission.payload.accepted)
             self._count_rejected(admission.payload.rejected)
-        self._metrics.observe(ACK_SECONDS, (self._now_us() - received_at_us) / 1e6)
+        self._metrics.observe(ACK_SECONDS, (self._timer_ns() - arrival.timer_ns) / 1e9)
         if admission.refusal is not None:
             return failure(admission.refusal, admission.place.verdict, self._policy)
         return success(admission.body, admission.place.verdict, self._policy)

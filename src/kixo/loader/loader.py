@@ -7,6 +7,7 @@ no table has. The load is repeated after a wait, from what the tables then say.
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from kixo.loader.identity_index import IdentityIndex
 from kixo.loader.load import Load, LoadTools, commit, prepare, write_files
 from kixo.loader.rows import Rules
 from kixo.loader.spans import Intake, LoadBounds, Span
-from kixo.loader.upkeep import IndexUpkeep, TableUpkeep
+from kixo.loader.upkeep import IndexUpkeep, Now, TableUpkeep
 from kixo.log import LogReader
 from kixo.metric_file import MetricFile
 from kixo.settings import Settings
@@ -43,6 +44,8 @@ FAILURES = (OSError, KixoError, DeltaError, pa.ArrowException)
 class Surroundings:
     """What a loader is given. `clock_us`: microseconds since 1970; `new_id`: unique names for files.
 
+    `timer_s`: seconds that only ever rise, from anywhere. All waits are by it, since the clock may be set back.
+
     `step` is called at the end of each step of a load, with its name (`load.STEPS`).
     """
 
@@ -55,6 +58,7 @@ class Surroundings:
     report: Report
     new_id: Callable[[], str] = lambda: uuid4().hex
     step: Callable[[str], None] = lambda _: None
+    timer_s: Callable[[], float] = time.monotonic
 
 
 class LoadResult(NamedTuple):
@@ -79,7 +83,7 @@ class Loader:
         self._thread = ThreadPoolExecutor(2, "kixo-upkeep", initializer=_step_back)
         self._opened = False
         # When the tables last held all that was known of: while loads fail, the lag is the time since then.
-        self._loaded_us = surroundings.clock_us()
+        self._loaded_s = surroundings.timer_s()
         self._busy = False
 
     def open(self) -> None:
@@ -132,8 +136,18 @@ class Loader:
         """Waits for merges under way and writes the index's memory to disk, so that the next start is quick."""
         self._thread.shutdown(cancel_futures=True)
         if self._opened:
-            self._tools.index.flush()
             self._opened = False
+            self._flush_index()
+
+    def _flush_index(self) -> None:
+        try:
+            self._tools.index.flush()
+        except OSError as error:
+            self._around.report.warning(
+                "The index of identities could not be written. The next start makes it anew, which takes time.",
+                folder=str(self._around.index),
+                error=str(error),
+            )
 
     def _open(self, *, create: bool) -> None:
         around, settings = self._around, self._around.settings
@@ -174,24 +188,24 @@ class Loader:
         )
 
     def _load(self) -> LoadResult:
-        started_us = self._around.clock_us()
+        started_s = self._around.timer_s()
         events = self._tools.tables["events"]
         spans, again = self._intake.next_spans(events, self._tools.tables["loads"])
         if not spans:
-            self._loaded_us = started_us
-            self._show_backlog(0)
+            self._loaded_s = started_s
+            self._show_backlog(0.0)
             return LoadResult(0, 0, 0, 0, 0.0, False)
         load = prepare(spans, again, self._tools)
         commit(load, write_files(load, self._tools), self._tools)
         self._release(load.positions)
-        self._loaded_us = ended_us = self._around.clock_us()
-        self._show_backlog(ended_us - _oldest_us(spans))
-        return self._counted(load, (ended_us - started_us) / 1e6)
+        self._loaded_s = self._around.timer_s()
+        self._show_backlog((self._around.clock_us() - _oldest_us(spans)) / 1e6)
+        return self._counted(load, self._loaded_s - started_s)
 
     def _upkeep(self, *, busy: bool) -> None:
-        now_us = self._around.clock_us()
+        now = Now(self._around.clock_us(), self._around.timer_s())
         for upkeep in self._tables_upkeep:
-            upkeep.step(now_us, self._around.new_id, busy=busy)
+            upkeep.step(now, self._around.new_id, busy=busy)
         self._index_upkeep.step()
 
     def _counted(self, load: Load, seconds: float) -> LoadResult:
@@ -205,15 +219,15 @@ class Loader:
         size = sum(len(frame.payload) for span in load.spans for frame in span.frames)
         return LoadResult(stored, duplicate, rejected, size, seconds, any(span.more for span in load.spans))
 
-    def _show_backlog(self, lag_us: int) -> None:
+    def _show_backlog(self, lag_s: float) -> None:
         log, events, metrics = self._around.log, self._tools.tables["events"], self._around.metrics
         backlog = sum(log.backlog_bytes(number, events.position(number)) for number in log.partitions())
         metrics.set(catalogue.LOG_BACKLOG_BYTES, backlog)
-        metrics.set(catalogue.LOAD_LAG_SECONDS, max(0, lag_us) / 1e6)
+        metrics.set(catalogue.LOAD_LAG_SECONDS, max(0.0, lag_s))
 
     def _failed(self, error: BaseException, backoff_s: float) -> None:
         self._around.metrics.add(catalogue.LOAD_FAILURES)
-        self._show_backlog(self._around.clock_us() - self._loaded_us)
+        self._show_backlog(self._around.timer_s() - self._loaded_s)
         self._around.report.error(
             "A load failed and is repeated; its events wait in the log.",
             error=error.message if isinstance(error, OperatorError) else str(error),

@@ -4,8 +4,10 @@ Merges run in a thread of their own, in which pyarrow and NumPy leave the interp
 changes a table or the index happens in the loader's thread, here, one after the other.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -28,6 +30,13 @@ COMMITS_PER_CHOICE = 4
 MERGE_RETRY_S = 60.0
 
 
+class Now(NamedTuple):
+    """The time by the wall clock, in microseconds since 1970, which may be set back, and by a timer that only rises."""
+
+    clock_us: int
+    timer_s: float
+
+
 class TableUpkeep:
     """The upkeep of one table."""
 
@@ -42,21 +51,21 @@ class TableUpkeep:
         self._thread = thread
         self._merging: tuple[list[TableFile], Future[TableFile]] | None = None
         self._looked_at = -COMMITS_PER_CHOICE
-        self._retry_s = 0.0
-        self._swept_s = 0.0
+        self._retry_s = -math.inf
+        self._swept_s = -math.inf
 
-    def step(self, now_us: int, new_id: Callable[[], str], *, busy: bool) -> None:
+    def step(self, now: Now, new_id: Callable[[], str], *, busy: bool) -> None:
         """Does what is due at once, or starts it where it takes long.
 
         While the loader is `busy` with a backlog, merges that can wait do. Raises `OSError` or `CommitConflict`.
         """
         if self._merging is None:
             # First, because on a full disk it may be what makes room for all else.
-            self._sweep(now_us / 1e6)
+            self._sweep(now)
         self._table.checkpoint_if_due()
         if self._merging is not None:
-            self._finish(*self._merging, now_us)
-        elif now_us / 1e6 >= self._retry_s:
+            self._finish(*self._merging, now)
+        elif now.timer_s >= self._retry_s:
             self._start(new_id, busy)
 
     def _start(self, new_id: Callable[[], str], busy: bool) -> None:
@@ -69,20 +78,20 @@ class TableUpkeep:
         else:
             self._looked_at = self._table.version
 
-    def _finish(self, files: list[TableFile], task: Future[TableFile], now_us: int) -> None:
+    def _finish(self, files: list[TableFile], task: Future[TableFile], now: Now) -> None:
         if not task.done():
             return
         self._merging = None
         try:
             merged = task.result()
         except (OSError, pa.ArrowException) as error:
-            self._put_off(error, now_us)
+            self._put_off(error, now)
         else:
-            self._exchange(files, merged, now_us)
+            self._exchange(files, merged, now.clock_us)
 
-    def _put_off(self, error: Exception, now_us: int) -> None:
+    def _put_off(self, error: Exception, now: Now) -> None:
         """The small files are still good: only their number is not what it should be."""
-        self._retry_s = now_us / 1e6 + MERGE_RETRY_S
+        self._retry_s = now.timer_s + MERGE_RETRY_S
         self._metrics.add(COMPACTION_FAILURES)
         self._report.error(
             "Merging small table files failed and is tried again later; nothing is lost.",
@@ -98,10 +107,10 @@ class TableUpkeep:
         self._table.commit("OPTIMIZE", now_us, [merged], removed=files, changes_data=False)
         self._metrics.add(COMPACTIONS)
 
-    def _sweep(self, now_s: float) -> None:
-        if now_s - self._swept_s >= self._grace_s / SWEEPS_PER_GRACE:
-            sweep(self._table, now_s - self._grace_s)
-            self._swept_s = now_s
+    def _sweep(self, now: Now) -> None:
+        if now.timer_s - self._swept_s >= self._grace_s / SWEEPS_PER_GRACE:
+            sweep(self._table, now.clock_us / 1e6 - self._grace_s)
+            self._swept_s = now.timer_s
 
 
 class IndexUpkeep:

@@ -74,6 +74,7 @@ async def _work(assignment: Assignment) -> None:
             metrics,
             log,
             now_us,
+            time.monotonic_ns,
             json.encode(document(settings)),
             settings,
         )
