@@ -584,9 +584,10 @@ def test_files_stay_few_over_many_loads_and_none_is_lost(tmp_path: Path) -> None
     for number in range(80):
         setting.log.append(as_sent(event(str(number))))
         loader.run_once()
+    # Merges run beside the loads, in a thread that gives way to all others: on a busy machine they come later.
+    wait_for(lambda: loader.table_files < 10, loader)
     loader.close()
-    # Merges run beside the loads, so a few more than two tiers of files can be waiting.
-    assert len(open_table(setting.lake, "events").paths) < 30
+    assert len(open_table(setting.lake, "events").paths) < 10
     assert len(list((setting.lake / "events" / "_delta_log").iterdir())) < 50
     assert value(setting, metrics.COMPACTIONS) > 0
     assert sorted(int(row[0]) for row in setting.rows("events", "event_id")) == list(range(80))
