@@ -17,7 +17,7 @@ from torture.shim import Clock, build, preload
 from torture.trial import Orders, Trial
 from torture.verdict import Verdict
 
-STEPS, STEPS_SHORT = 30, 3
+STEPS, STEPS_SHORT = 15, 2
 SECOND_NS = 1_000_000_000
 HOUR_NS, DAY_NS = 3600 * SECOND_NS, 86_400 * SECOND_NS
 JUMPS_NS = (SECOND_NS // 2, 3 * SECOND_NS, 90 * SECOND_NS, HOUR_NS, DAY_NS, 40 * DAY_NS, 500 * DAY_NS)

@@ -7,7 +7,7 @@ from torture.installation import SUPERVISOR
 from torture.trial import Orders, Trial
 from torture.verdict import Verdict
 
-KILLS, KILLS_SHORT = 100, 8
+KILLS, KILLS_SHORT = 100, 6
 EVENTS_BETWEEN = 30
 DELAY_S_MAX = 0.4
 FREEZE_S_MAX = 1.5

@@ -7,12 +7,13 @@ loads, merges and ends of segments all get their turn. A point that is never rea
 from collections import Counter
 from typing import NamedTuple
 
+from kixo.metrics import EVENTS
 from torture.installation import BUSY
 from torture.shim import Plan, Rule, build, preload
 from torture.trial import Orders, Trial
 from torture.verdict import Verdict
 
-ROUNDS, POINTS_SHORT = 3, 5
+ROUNDS, POINTS_SHORT = 2, 4
 REACHED_S_MAX = 20.0
 # The supervisor waits longer and longer before it starts a process again that died soon; a new one begins anew.
 DEATHS_PER_START = 4
@@ -105,6 +106,7 @@ def _visit(trial: Trial, plan: Plan, point: Point, missed: Counter[str]) -> None
     nth = trial.dice.randint(1, point.times)
     plan.write(Rule(point.call, point.path, str(nth), point.action, point.process))
     if point.restart:
+        _wait_loading(trial)
         trial.installation.restart()
     if not trial.installation.wait_until(lambda: plan.calls()[0] >= nth, REACHED_S_MAX):
         missed[point.sentence] += 1
@@ -113,3 +115,10 @@ def _visit(trial: Trial, plan: Plan, point: Point, missed: Counter[str]) -> None
     began_s = trial.note(point.sentence)
     plan.write()
     trial.recover(began_s)
+
+
+def _wait_loading(trial: Trial) -> None:
+    """Waits until the loader works, which a killed one does only after a pause: otherwise there is none to end."""
+    subject = trial.installation.subject
+    stored = subject.metric(EVENTS, "stored")
+    trial.installation.wait_until(lambda: subject.metric(EVENTS, "stored") > stored, REACHED_S_MAX)

@@ -138,6 +138,7 @@ class Trial:
             requests=account.outcomes.total(),
             answers=dict(account.outcomes),
             acknowledged=len(account.accepted),
+            copies=account.accepted.total() - len(account.accepted),
             rejected=len(account.rejected),
             lost=len(findings.lost),
             doubled=len(findings.doubled),

@@ -13,9 +13,10 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """Counts are of events, unless their name says otherwise; times are in seconds.
 
     `faults` counts what was done to the server, by kind; `answers` what clients were told, by status and code.
-    `acknowledged` events were taken by a 200. `unacknowledged` ones were stored although the answer was lost, which
-    is allowed. `recovery_s` are the times from each kill to the first 200 to a request that began after it. `broken`
-    are sentences about whatever else was promised and not kept; `figures` are those that an attack wants to show.
+    `acknowledged` events were taken by a 200; `copies` is how often one was taken again. `unacknowledged` ones were
+    stored although the answer was lost, which is allowed. `recovery_s` are the times from each kill to the first 200
+    to a request that began after it. `broken` are sentences about whatever else was promised and not kept; `figures`
+    are those that an attack wants to show.
     """
 
     attack: str
@@ -25,6 +26,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     requests: int = 0
     answers: dict[str, int] = {}
     acknowledged: int = 0
+    copies: int = 0
     rejected: int = 0
     lost: int = 0
     doubled: int = 0
@@ -53,6 +55,7 @@ COLUMNS = (
     "faults",
     "requests",
     "acknowledged",
+    "copies",
     "lost",
     "doubled",
     "wrong",
@@ -88,6 +91,7 @@ def _cells(verdict: Verdict) -> tuple[object, ...]:
         sum(verdict.faults.values()),
         verdict.requests,
         verdict.acknowledged,
+        verdict.copies,
         verdict.lost,
         verdict.doubled,
         wrong,
