@@ -1,5 +1,7 @@
 """The oracle of `python -m torture` has to be able to find what it looks for, and a seed has to repeat its choices."""
 
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ import pytest
 from deltalake import write_deltalake
 
 from kixo import clock
+from kixo.bench.traffic import Credential
 from kixo.decode import judge_events, open_request
-from torture.account import Account, Answer
+from torture.account import NO_ANSWER, Account, Answer
 from torture.attacks import ATTACKS
-from torture.client import read_answer
+from torture.client import Client, Habits, read_answer
 from torture.event import BAD, FINGERPRINT, TWINS, WITH_ID, Source
 from torture.oracle import EVENT_COLUMNS, REJECTED_COLUMNS, Findings, reconcile
 from torture.trial import Orders
@@ -175,6 +178,52 @@ def test_the_server_judges_events_as_the_driver_does() -> None:
 )  # fmt: skip
 def test_a_client_reads_what_it_is_told(body: bytes, answer: Answer) -> None:
     assert read_answer(200, body) == answer
+
+
+def test_a_client_never_has_an_event_twice_in_a_batch() -> None:
+    sent: list[list[str]] = []
+
+    class Deaf(Client):
+        """Remembers what it sends, and now and then hears no answer."""
+
+        def _send(self, tokens: list[str]) -> Answer:
+            sent.append(tokens)
+            return Answer(0, NO_ANSWER) if len(sent) % 3 else Answer(200, "ok", len(tokens))
+
+    habits = Habits(clients=1, again_share=0.5, large_share=0, hang_up_share=0)
+    client = Deaf(0, Credential("p", "k"), lambda: "", SOURCE, Account(), habits)
+    for _ in range(60):
+        client.step(NeverWaits())
+    units = [Counter(token for token in tokens if not token.endswith(TWINS)) for tokens in sent]
+    assert len(sent) > 100
+    assert max(max(counter.values(), default=0) for counter in units) == 1
+    twins = [Counter(token for token in tokens if token.endswith(TWINS)) for tokens in sent]
+    assert {count for counter in twins for count in counter.values()} == {2}
+
+
+class NeverWaits(threading.Event):
+    """An event that is never set and for which nobody waits."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return False
+
+
+def test_a_seed_repeats_what_a_client_sends() -> None:
+    def sends(seed: int) -> list[list[str]]:
+        sent: list[list[str]] = []
+
+        class Heard(Client):
+            def _send(self, tokens: list[str]) -> Answer:
+                sent.append(tokens)
+                return Answer(200, "ok", len(tokens))
+
+        client = Heard(0, Credential("p", "k"), lambda: "", Source(seed, NOW_US), Account(), Habits(clients=1))
+        for _ in range(20):
+            client.step(NeverWaits())
+        return sent
+
+    assert sends(1) == sends(1)
+    assert sends(1) != sends(2)
 
 
 def test_every_attack_has_a_name_of_its_own_and_a_sentence() -> None:
