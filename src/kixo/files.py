@@ -1,4 +1,8 @@
-"""Files and folders that must survive a power cut, and files that only one process may hold."""
+"""Files and folders that must survive a power cut, and files that only one process may hold.
+
+A file's content and its name are two things: the content is durable after an fsync of the file, the name after an
+fsync of its folder, and the name of a new folder after an fsync of the folder above.
+"""
 
 import fcntl
 import os
@@ -21,6 +25,24 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Makes a folder and those above it, where they are not there, and its name durable; raises `OSError`.
+
+    Its name is synced in any case: whoever made it may have been killed before doing so.
+    """
+    made = not path.is_dir()
+    if made:
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        path.mkdir(mode, exist_ok=True)
+    try:
+        sync_folder(path.parent)
+    except PermissionError:
+        # The folder above one that an operator made need not be open to us.
+        if made:
+            raise
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from kixo.errors import DataFolderError, OperatorError, RegistryLocked
-from kixo.files import sync_folder
+from kixo.files import make_folder, sync_folder
 
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
@@ -26,7 +26,7 @@ DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 def create(path: Path, set_up: Callable[[Connection], None]) -> None:
     """Makes a registry at `path` with the tables that `set_up` makes, unless there is one; raises `OperatorError`."""
     with faults(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent, 0o700)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".registry-")
         try:
             _fill(Path(name), set_up)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-from kixo.files import sync_file, sync_folder
-from kixo.lake.durable import make_folder
+from kixo.files import make_folder, sync_file, sync_folder
 from kixo.lake.format import check_format, write_format
 from kixo.lake.schema import PARTITION_COLUMN, TABLES, Table
 

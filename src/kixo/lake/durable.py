@@ -1,22 +1,9 @@
-"""New names that are on the disk when the call returns.
-
-A file's content and its name are two things: the content is durable after an fsync of the file, the name after an
-fsync of its folder, and the name of a new folder after an fsync of the folder above.
-"""
+"""New files that are on the disk, content and name, when the call returns."""
 
 import os
 from pathlib import Path
 
 from kixo.files import sync_folder
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, durably; nothing where it is there."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_folder(path.parent)
 
 
 def create_durably(path: Path, data: bytes) -> None:

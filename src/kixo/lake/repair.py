@@ -1,8 +1,8 @@
 """Mending what a power loss can leave of a table's log.
 
 Our own commits are never torn (`kixo.lake.commit`). Those of other programs, and checkpoints, are written without an
-fsync; and a disk can lie. So on opening, the newest entries are looked at. One that is cut off is moved aside: its rows
-are still in the event log, which is released only after an entry is durable.
+fsync; and a disk can lie. So on opening, the newest entries are looked at. One that is cut off is moved aside: what it
+added may still be in the event log, which is released only after an entry should be durable.
 """
 
 from pathlib import Path
@@ -11,9 +11,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kixo.files import sync_file, sync_folder
+from kixo.files import make_folder, sync_file, sync_folder
 from kixo.lake.commit import LOG_FOLDER, is_whole
-from kixo.lake.durable import make_folder
 from kixo.lake.report import Report
 
 LAST_CHECKPOINT = "_last_checkpoint"
@@ -34,7 +33,8 @@ def repair(folder: Path, report: Report) -> None:
     # Whatever is listed now will be built upon: it has to be there after a power loss as well.
     if newest := _newest(log, "*.json"):
         sync_file(newest)
-    sync_folder(log)
+    for path in (log, folder, folder.parent):
+        sync_folder(path)
 
 
 def _repair_last_checkpoint(log: Path, report: Report) -> None:
@@ -69,7 +69,7 @@ def _move_aside(path: Path, report: Report) -> None:
     path.replace(aside / f"{table.name}-{path.name}")
     sync_folder(path.parent)
     report.warning(
-        "A torn file of a table's log was moved aside. Its rows are still in the event log and are loaded again.",
+        "A torn file of a table's log was moved aside. What it added is loaded again if the event log still has it.",
         table=table.name,
         file=path.name,
         aside=str(aside),

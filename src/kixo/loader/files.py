@@ -6,9 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kixo.files import sync_folder
+from kixo.files import make_folder, sync_folder
 from kixo.lake.commit import TableFile
-from kixo.lake.durable import make_folder
 from kixo.lake.parquet import FRESH, write_file
 from kixo.lake.table import LakeTable
 
@@ -24,7 +23,8 @@ def _write_day(table: LakeTable, day: int, rows: pa.Table, new_id: str) -> Table
     if not table.folder.is_dir():
         # Making it anew would leave two halves of a table when its folder, moved away or unmounted, comes back.
         raise FileNotFoundError(f"the table's folder {table.folder} is gone")
-    make_folder(folder)
+    if not folder.is_dir():
+        make_folder(folder)
     # The version that will add the file, so that whoever knows an earlier state of the table can tell it is new.
     path = f"date={date}/{table.version + 1:012d}-{new_id}.parquet"
     file = write_file(table.folder, path, date, rows, FRESH)

@@ -21,8 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kixo.files import write_atomically
-from kixo.lake.durable import make_folder
+from kixo.files import make_folder, write_atomically
 from kixo.lake.report import Report
 from kixo.lake.table import LakeTable
 from kixo.loader.identities import Identities

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from kixo.files import write_atomically
-from kixo.lake.durable import make_folder
+from kixo.files import make_folder, write_atomically
 from kixo.lake.report import Report
 from kixo.loader.requests import PlacedFrame
 from kixo.loader.rows import EventRows

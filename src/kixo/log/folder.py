@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kixo.errors import DataFolderError
+from kixo.files import make_folder
 from kixo.format_card import ensure_card, read_card
 from kixo.log import segment
 
@@ -18,7 +19,7 @@ Report = Callable[[str, int], None]
 def ensure_log(folder: Path) -> str:
     """The id of the log in `folder`, which is made if it is not there; raises `DataFolderError`."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         ensure_card(folder / CARD, FORMAT, log_id=uuid.uuid4().hex)
     except OSError as error:
         raise DataFolderError(f"The log folder {folder} cannot be used: {error.strerror}.", "Mend it.") from error

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kixo.errors import DataFolderError, Unavailable
-from kixo.files import sync_folder, try_lock
+from kixo.files import make_folder, sync_folder, try_lock
 from kixo.log import Buffers, Frame, segment
 from kixo.log.folder import Report, read_log_id, segments
 from kixo.log.segment import Header
@@ -55,8 +55,7 @@ class LocalLogWriter:
         self._path = self._folder
         self._file = -1
         self._size = 0
-        self._folder.mkdir(exist_ok=True)
-        sync_folder(folder)
+        make_folder(self._folder)
         self._lock = _lock(self._folder)
         self._next = self._recover()
 

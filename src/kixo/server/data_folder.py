@@ -5,7 +5,7 @@ import os
 from msgspec import json
 
 from kixo.errors import DataFolderError
-from kixo.files import try_lock, write_atomically
+from kixo.files import make_folder, try_lock, write_atomically
 from kixo.layout import Layout
 
 
@@ -17,7 +17,8 @@ class DataFolder:
         self._lock = -1
         layout.check_name()
         try:
-            layout.run.mkdir(parents=True, exist_ok=True)
+            make_folder(layout.root)
+            layout.run.mkdir(exist_ok=True)
             layout.check_format()
             self._lock = _lock(layout)
             layout.mark_format()
