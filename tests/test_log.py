@@ -314,6 +314,64 @@ def test_after_a_failed_sync_nothing_is_kept_and_the_segment_is_never_written_ag
     assert [frame.payload for frame in read_all(folder)] == [b"durable", b"later"]
 
 
+def test_a_disk_that_fails_for_long_leaves_one_segment_for_the_time_after(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(folder)
+    append(writer, b"durable")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        patch.setattr(os, "fsync", fail)
+        for _ in range(5):
+            with pytest.raises(Unavailable, match="Nothing was stored"):
+                append(writer, b"refused")
+    append(writer, b"later")
+    writer.close()
+    assert len(segments(folder / "0")) == 2
+    assert [frame.payload for frame in read_all(folder)] == [b"durable", b"later"]
+    with reading(folder) as reader:
+        assert reader.release(0, reader.end_position(0)) == 1
+
+
+def test_what_is_written_to_a_deleted_segment_is_not_acknowledged(folder: Path) -> None:
+    writer = open_writer(folder)
+    append(writer, b"durable")
+    segments(folder / "0")[0].unlink()
+    with pytest.raises(Unavailable, match="No such file"):
+        append(writer, b"refused")
+    append(writer, b"later")
+    writer.close()
+    assert [frame.payload for frame in read_all(folder)] == [b"later"]
+
+
+def test_many_empty_segments_are_listed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for payload in (b"first", b"last"):
+        writer = open_writer(folder)
+        append(writer, payload)
+        writer.close()
+    first, last = segments(folder / "0")
+    for number in range(1, 50):
+        empty = first.with_name(segment.file_name(number))
+        empty.write_bytes(first.read_bytes()[: segment.HEADER_BYTES])
+    listings: list[Path] = []
+
+    def list_segments(path: Path) -> list[Path]:
+        listings.append(path)
+        return segments(path)
+
+    monkeypatch.setattr(log_reader, "segments", list_segments)
+    with reading(folder) as reader:
+        reader.read(0, 0, MIB)
+        assert [frame.payload for frame in reader.read(0, 1, MIB)] == [b"last"]
+        assert len(listings) == 2
+        monkeypatch.undo()
+        assert reader.release(0, segment.base_offset(last)) == 50
+
+
 def test_a_disk_that_fills_up_in_the_middle_of_a_write_keeps_nothing_of_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ then takes back, and new frames would get offsets that the tables have passed al
 """
 
 import os
+from bisect import bisect_right
+from contextlib import suppress
 from pathlib import Path
 
 from kixo.log import Frame, segment
@@ -83,8 +85,9 @@ class LocalLogReader:
 
 def _is_begun(path: Path) -> bool:
     """Whether a segment's header is whole: one that is torn is removed when its writer starts again."""
-    with path.open("rb") as file:
+    with suppress(FileNotFoundError), path.open("rb") as file:
         return segment.unpack_header(file.read(segment.HEADER_BYTES)) is not None
+    return False
 
 
 def _with_following(paths: list[Path]) -> list[tuple[Path, Path | None]]:
@@ -130,15 +133,18 @@ class _Cursor:
                 self.close()
 
     def _read_on(self, bytes_max: int) -> list[Frame]:
-        while self._settle(paths := segments(self._folder)):
+        # Listed once, for a disk that failed for long leaves many segments: what is older than the newest stays so.
+        paths = segments(self._folder)
+        if not self._settle(paths):
+            return []
+        while True:
             newest = self._path == paths[-1]
             before = self._byte
             frames = self._read_segment(bytes_max, newest)
             if frames or (newest and self._byte == before):
                 return frames
             if self._byte == before:
-                self._go_to(paths[paths.index(self._path) + 1])
-        return []
+                self._go_to(paths[bisect_right(paths, self._path)])
 
     def _settle(self, paths: list[Path]) -> bool:
         """Opens the segment that holds the position, unless one is open; False where there is none yet."""

@@ -55,6 +55,7 @@ class LocalLogWriter:
         self._path = self._folder
         self._file = -1
         self._size = 0
+        self._unsynced: Path | None = None
         make_folder(self._folder)
         self._lock = _lock(self._folder)
         self._next = self._recover()
@@ -79,6 +80,7 @@ class LocalLogWriter:
                 self._open_segment(frames[0])
             _write_all(self._file, frames, size)
             os.fdatasync(self._file)
+            _require_name(self._file)
         except OSError as error:
             self._abandon_segment()
             raise _unavailable(error) from error
@@ -112,17 +114,22 @@ class LocalLogWriter:
 
     def _open_segment(self, first: bytes | memoryview) -> None:
         self._close_segment()
-        base = segment.frame_offset(first)
-        self._path = self._folder / segment.file_name(base)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        again, self._unsynced = self._unsynced, None
+        base = segment.frame_offset(first) if again is None else segment.base_offset(again)
+        self._path = again or self._folder / segment.file_name(base)
+        how = os.O_CREAT | os.O_EXCL if again is None else 0
         header = segment.pack_header(Header(self._partition, base, self._now_us(), self._log_id))
+        self._file, self._size = os.open(self._path, os.O_RDWR | how, 0o600), 0 if again is None else len(header)
         # Until its header is whole nobody counts on a segment; from then on it stays, since the loader may have
         # released those before it, and its name carries the next offset.
-        self._file, self._size = file, 0
-        _write_all(file, [header], len(header))
+        _write_all(self._file, [header], len(header))
         self._size = len(header)
-        os.fsync(file)
+        # Where it cannot be synced, its header is written again for the next commit: no frame was visible in it, and
+        # a disk that fails for long does not make a segment of every try.
+        self._unsynced = self._path
+        os.fsync(self._file)
         sync_folder(self._folder)
+        self._unsynced = None
 
     def _close_segment(self) -> None:
         if self._file >= 0:
@@ -172,6 +179,12 @@ def _lock(folder: Path) -> int:
             f"The log partition {folder} is held by another process.", "Stop the other Kixo server first."
         )
     return lock
+
+
+def _require_name(file: int) -> None:
+    """Raises `OSError` for a file that was deleted while it was written: nobody will ever read it."""
+    if os.fstat(file).st_nlink == 0:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _write_all(file: int, buffers: Buffers, size: int) -> None:
