@@ -251,6 +251,39 @@ def test_a_segment_that_goes_between_listing_and_opening_is_passed_over(
         assert [frame.payload for frame in reader.read(0, 0, 1000)] == [b"y" * 100]
 
 
+def test_a_released_segment_goes_only_when_the_name_of_the_next_is_durable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(folder, segment_bytes=100)
+    append(writer, b"x" * 100)
+    append(writer, b"y" * 100)
+    writer.close()
+    there: list[int] = []
+    monkeypatch.setattr(log_reader, "sync_folder", lambda path: there.append(len(segments(path))))
+    with reading(folder) as reader:
+        assert [reader.release(0, position) for position in (0, 1, 1)] == [0, 1, 0]
+    assert there == [2]
+
+
+def test_a_damaged_header_is_reported_and_costs_no_frame(folder: Path) -> None:
+    writer = open_writer(folder, segment_bytes=100)
+    append(writer, b"x" * 100)
+    append(writer, b"y" * 100)
+    append(writer, b"z" * 100)
+    writer.close()
+    first, second, third = segments(folder / "0")
+    data = bytearray(second.read_bytes())
+    data[10] ^= 1
+    second.write_bytes(data)
+    reports: Reports = []
+    assert [frame.payload[:1] for frame in read_all(folder, reports)] == [b"x", b"y", b"z"]
+    assert [sentence for sentence, _ in reports] == [f"passed over the damaged header of 0/{second.name}"]
+    with reading(folder) as reader:
+        assert reader.release(0, 3) == 2
+    assert not first.exists()
+    assert segments(folder / "0") == [third]
+
+
 def test_a_segment_whose_header_is_torn_releases_nothing_and_costs_no_offset(folder: Path) -> None:
     writer = open_writer(folder, segment_bytes=100)
     append(writer, b"x" * 100, b"y" * 100)

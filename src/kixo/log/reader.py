@@ -9,6 +9,7 @@ from bisect import bisect_right
 from contextlib import suppress
 from pathlib import Path
 
+from kixo.files import sync_folder
 from kixo.log import Frame, segment
 from kixo.log.folder import Report, read_log_id, segments
 from kixo.log.segment import Damage
@@ -74,13 +75,16 @@ class LocalLogReader:
 
     def release(self, partition: int, position: int) -> int:
         """Deletes the segments that end before `position`. The newest whole one stays: it carries the next offset."""
-        gone = 0
-        paths = [path for path in segments(self._folder / str(partition)) if _is_begun(path)]
-        for path, following in _with_following(paths):
-            if following is not None and segment.base_offset(following) <= position:
-                path.unlink(missing_ok=True)
-                gone += 1
-        return gone
+        folder = self._folder / str(partition)
+        paths = [path for path in segments(folder) if segment.base_offset(path) <= position]
+        kept = next((path for path in reversed(paths) if _is_begun(path)), None)
+        gone = [path for path in paths if kept is not None and path < kept]
+        if gone:
+            # Its writer may have made it just now: a power cut must not take its name and leave the others deleted.
+            sync_folder(folder)
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
 
 
 def _is_begun(path: Path) -> bool:
@@ -162,7 +166,9 @@ class _Cursor:
         self.close()
         self._path, self._byte = path, segment.HEADER_BYTES
         self._file = os.open(path, os.O_RDONLY)
-        segment.unpack_header(os.pread(self._file, segment.HEADER_BYTES, 0))
+        header = os.pread(self._file, segment.HEADER_BYTES, 0)
+        if len(header) == segment.HEADER_BYTES and segment.unpack_header(header) is None:
+            self._report(f"passed over the damaged header of {self._folder.name}/{path.name}", len(header))
 
     def _read_segment(self, bytes_max: int, newest: bool) -> list[Frame]:
         size = os.fstat(self._file).st_size
