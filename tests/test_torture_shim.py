@@ -8,19 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from torture.shim import Clock, NoCompiler, Plan, Rule, build, preload
+from torture.shim import Clock, Plan, Rule, preload
 
 DAY_NS = 86_400 * 10**9
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build(tmp_path_factory.mktemp("shim"))
-    except NoCompiler as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture

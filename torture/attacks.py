@@ -5,9 +5,14 @@ from typing import NamedTuple
 
 from torture.clocks import step_clocks
 from torture.duplicates import repeat_everything
+from torture.faults import fail_calls
+from torture.full import fill_ext4, fill_tmpfs
+from torture.gone import lose_lake, lose_log
 from torture.kills import kill_at_random
 from torture.points import kill_at_points
+from torture.power import cut_power
 from torture.registry import kill_in_registry
+from torture.tails import damage_log
 from torture.trial import Orders
 from torture.verdict import Verdict
 
@@ -27,4 +32,11 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("clocks", "The server's clock stepped back and forth, devices' clocks days off.", step_clocks),
     Attack("duplicates", "All sent again after merges, restarts, and loss of the index.", repeat_everything),
     Attack("registry", "`kixo key create` and `revoke` killed in the middle of their writes.", kill_in_registry, False),
+    Attack("power", "Power cuts: starts from what a file system may have kept of a recorded run.", cut_power),
+    Attack("faults", "Calls that fail under load, for log, lake and registry: EIO, ENOSPC, short.", fail_calls),
+    Attack("full-ext4", "The disk full, and free again, on a real ext4; as root.", fill_ext4, short=False),
+    Attack("full-tmpfs", "The disk full, and free again, on a tmpfs; as root.", fill_tmpfs, short=False),
+    Attack("lake-gone", "The lake moved away and back, then deleted, under load.", lose_lake, short=False),
+    Attack("log-gone", "The log moved away and back, then deleted, under load.", lose_log, short=False),
+    Attack("tails", "A log cut at every byte, and with every byte changed.", damage_log),
 )

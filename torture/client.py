@@ -208,14 +208,19 @@ class Client:
         return compress(f'{front},"batch":[{events}]}}'.encode()), headers
 
     def _exchange(self, body: bytes, headers: dict[str, str]) -> Answer:
-        if self._connection is None:
-            host = self._url().removeprefix("http://")
-            self._connection = http.client.HTTPConnection(host, timeout=ANSWER_S_MAX)
-        self._connection.request("POST", "/v1/batch", body, headers)
+        connection = self._connect()
+        connection.request("POST", "/v1/batch", body, headers)
         if self._dice.random() < self._habits.hang_up_share:
             raise ConnectionAbortedError("the client hangs up before it has its answer")
-        response = self._connection.getresponse()
+        response = connection.getresponse()
         return read_answer(response.status, response.read())
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._connection is None or self._connection.sock is None:
+            host = self._url().removeprefix("http://")
+            self._connection = http.client.HTTPConnection(host, timeout=ANSWER_S_MAX)
+            self._connection.connect()
+        return self._connection
 
     def _hang_up(self) -> None:
         if self._connection is not None:

@@ -70,6 +70,18 @@ class Source(Struct, frozen=True):
         return _bad(token, dice, instant) if kind == BAD else _good(token, kind, dice, instant)
 
 
+class KnownSource(Source, frozen=True):
+    """A source that remembers what it made, for an oracle that looks at the same events again and again."""
+
+    made: dict[str, Made] = {}
+
+    def make(self, token: str) -> Made:
+        """The event of a token."""
+        if token not in self.made:
+            self.made[token] = super().make(token)
+        return self.made[token]
+
+
 def _good(token: str, kind: str, dice: Random, instant: int) -> Made:
     event_id = f"id-{token}" if kind == WITH_ID else None
     written, kept = _properties(dice)

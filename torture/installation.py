@@ -49,16 +49,17 @@ BUSY = {
 class Installation:
     """`kixo serve` on a data folder. Closed at the end of a `with`, when none of its processes is left.
 
-    `environment` is added to that of every process: settings as `KIXO_…`, or what a shim wants.
+    `environment` is added to that of every process: settings as `KIXO_…`, or what a shim wants. The folder is made,
+    with `projects` in its registry, unless that is None.
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str] | None = None, *, workers: int = 2, projects: int = 6
+        self, folder: Path, environment: Mapping[str, str] | None = None, *, workers: int = 2, projects: int | None = 6
     ) -> None:
         self.folder = folder.resolve()
         self.environment = dict(BUSY if environment is None else environment)
         self.workers = workers
-        self.credentials: list[Credential] = prepare(self.folder, projects)
+        self.credentials: list[Credential] = [] if projects is None else prepare(self.folder, projects)
         self.port = free_port()
         self.starts = 0
         self.process: subprocess.Popen[bytes] | None = None

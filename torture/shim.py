@@ -9,12 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from torture.skipped import Skipped
+
 SOURCE = Path(__file__).with_name("shim.c")
 COUNTS = struct.Struct("<64Q")
 CLOCK = struct.Struct("<q")
 
 
-class NoCompiler(Exception):
+class NoCompiler(Skipped):
     """There is no C compiler here, so attacks that need the shim cannot run."""
 
 
