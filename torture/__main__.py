@@ -1,6 +1,7 @@
 """`python -m torture`: runs attacks one after the other and shows the verdicts. Exit status 1 where one failed."""
 
 import os
+import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -15,6 +16,8 @@ from torture.verdict import Verdict, append, show
 def main(arguments: list[str] | None = None) -> int:
     """Runs what the command line asks for; the exit status."""
     options = _parser().parse_args(arguments)
+    # So that no server is left behind when this is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.list:
         for attack in ATTACKS:
             sys.stdout.write(f"{attack.name:20} {attack.sentence}\n")

@@ -40,12 +40,11 @@ class Row(NamedTuple):
 
 
 class Made(NamedTuple):
-    """An event: its JSON `text`; the `row` it becomes and how many `copies` of it; for a bad one, the `code`."""
+    """An event: its JSON `text`; the `row` it becomes, None for a bad one, which has the `code` of its fault."""
 
     token: str
     text: str
     row: Row | None
-    copies: int
     code: str
 
 
@@ -96,7 +95,7 @@ def _good(token: str, kind: str, dice: Random, instant: int) -> Made:
     )
     members = _members(row, _stamp(dice, instant)) + ([] if written is None else [f'"properties":{written}'])
     dice.shuffle(members)
-    return Made(token, "{" + dice.choice([",", ", "]).join(members) + "}", row, 2 if kind == TWINS else 1, "")
+    return Made(token, "{" + dice.choice([",", ", "]).join(members) + "}", row, "")
 
 
 def _members(row: Row, stamp: str) -> list[str]:
@@ -154,4 +153,4 @@ def _bad(token: str, dice: Random, instant: int) -> Made:
             ("too_deep", [*members, '"properties":' + '{"a":' * 101 + "1" + "}" * 101]),
         ]
     )
-    return Made(token, "{" + ",".join(wrong[1]) + "}", None, 1, wrong[0])
+    return Made(token, "{" + ",".join(wrong[1]) + "}", None, wrong[0])

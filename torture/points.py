@@ -13,7 +13,7 @@ from torture.shim import Plan, Rule, build, preload
 from torture.trial import Orders, Trial
 from torture.verdict import Verdict
 
-ROUNDS, POINTS_SHORT = 2, 4
+ROUNDS, POINTS_SHORT = 3, 4
 REACHED_S_MAX = 20.0
 # The supervisor waits longer and longer before it starts a process again that died soon; a new one begins anew.
 DEATHS_PER_START = 4
