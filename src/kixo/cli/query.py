@@ -1,6 +1,8 @@
 """`kixo query`: SQL over the views `events`, `rejected`, `loads`, `apps` and `sessions`, read-only."""
 
+import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +15,9 @@ from kixo.cli.result import print_result
 from kixo.errors import BadArgument, BadSetting
 from kixo.lake.read import require_lake
 from kixo.layout import Layout
-from kixo.query import QueryCaps, Result, open_query
+from kixo.output import print_error
+from kixo.query import QueryCaps, Result, open_query, out_of_memory, overrun
+from kixo.query.confinement import confined
 from kixo.query.write import WRITERS
 from kixo.settings import Settings, resolve
 
@@ -51,14 +55,32 @@ def query(
     lake = Layout(settings.data_dir).lake
     require_lake(lake)
     text = _read_sql(sql)
-    with open_query(lake, caps) as engine, ThreadPoolExecutor(1) as thread:
+    with (
+        open_query(lake, caps, lambda: _give_up(engine.remove_spill, output, caps)) as engine,
+        ThreadPoolExecutor(1) as thread,
+        confined(caps),
+    ):
         work = thread.submit(lambda: _show(engine.run(text), chosen, output))
         try:
             work.result()
+        except MemoryError:
+            raise out_of_memory(caps) from None
         except KeyboardInterrupt:
             # While DuckDB computes, the thread it was called from hears no signal. That is why this one waits.
             engine.cancel()
             raise
+
+
+def _give_up(remove_spill: Callable[[], None], output: Path | None, caps: QueryCaps) -> None:
+    """Ends the process, because the query does not end."""
+    remove_spill()
+    if output is not None:
+        with suppress(OSError):
+            _part(output).unlink()
+    error = overrun(caps)
+    print_error(str(error))
+    sys.stderr.flush()
+    os._exit(error.exit_code)
 
 
 def _read_sql(argument: str) -> str:
@@ -106,7 +128,7 @@ def _show(result: Result, format: Format, output: Path | None) -> None:
 
 def _write_file(result: Result, format: Format, output: Path) -> None:
     """Writes a file whole or not at all: it gets its name when its last row is in it."""
-    part = output.with_name(output.name + ".part")
+    part = _part(output)
     try:
         with part.open("wb") as sink:
             WRITERS[format](result, sink)
@@ -116,3 +138,7 @@ def _write_file(result: Result, format: Format, output: Path) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _part(output: Path) -> Path:
+    return output.with_name(output.name + ".part")

@@ -4,11 +4,16 @@ What keeps a query from doing harm, each enforced by DuckDB itself once the conf
 opened but those of the snapshot and the spill folder, nothing is loaded or installed, no setting can change, and
 memory, spill and time have their caps. What is run is one SELECT as a subquery, which cannot write (`statement`).
 
+DuckDB looks at its caps between steps, and not while one function works on one value: `repeat('x', 4000000000)` goes
+past both. What bounds that is the process: see `confinement`.
+
 A snapshot is a list of files. Compaction deletes files some minutes after it merged them, so a snapshot that is read
 at once never misses one. Should one have gone all the same, a fresh snapshot is taken, once.
 """
 
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +40,8 @@ BATCH_ROWS = 16_384
 # What reading rows can raise: through Arrow, DuckDB's errors come as OSError.
 QUERY_ERRORS = (duckdb.Error, OSError)
 LISTS = "SHOW TABLES lists the views, DESCRIBE events the columns of one."
+# How much later than its cap a query may end before it counts as one that cannot be stopped.
+OVERRUN_S = 1.0
 _MIB = 1024 * 1024
 
 
@@ -63,11 +70,17 @@ class Result:
 
 
 class QueryEngine:
-    """Runs queries one after the other, each in its own DuckDB. `cancel` may come from another thread."""
+    """Runs queries one after the other, each in its own DuckDB. `cancel` may come from another thread.
 
-    def __init__(self, snapshot: Snapshot, caps: QueryCaps) -> None:
+    `on_overrun` is called, from a thread of its own, when DuckDB is past the cap on time and still computes. Nothing
+    ends it then but the end of the process.
+    """
+
+    def __init__(self, snapshot: Snapshot, caps: QueryCaps, on_overrun: Callable[[], None] | None = None) -> None:
         self._snapshot = snapshot
         self._caps = caps
+        self._on_overrun = on_overrun
+        self._ends = 0.0
         self._spill = tempfile.TemporaryDirectory(prefix="kixo-query-")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._files: dict[str, list[str]] = {}
@@ -84,6 +97,7 @@ class QueryEngine:
     def run(self, sql: str) -> Result:
         """Starts the query; the result is valid until the next one. Raises `QueryFailed`."""
         self._cancelled = False
+        self._ends = time.monotonic() + self._caps.seconds_max
         try:
             return self._start(sql)
         except QUERY_ERRORS as error:
@@ -103,6 +117,10 @@ class QueryEngine:
     def close(self) -> None:
         """Frees what the last query held, and its spill folder."""
         self._disconnect()
+        self.remove_spill()
+
+    def remove_spill(self) -> None:
+        """Removes the files that the query has put aside; all that can be done for one that cannot be stopped."""
         self._spill.cleanup()
 
     def _disconnect(self) -> None:
@@ -115,41 +133,51 @@ class QueryEngine:
         self._files = {table.name: list(self._snapshot(table.name)) for table in TABLES}
         connection = self._connection = _connect(self._caps, self._spill.name)
         _lock_down(connection, self._files)
-        relation = connection.sql(read_only(connection, sql))
-        if self._cancelled:
-            raise _stopped()
-        with _interrupt_passed_on():
+        with self._watched(), _interrupt_passed_on():
+            # Constants are computed as soon as the statement is bound.
+            relation = connection.sql(read_only(connection, sql))
+            if self._cancelled:
+                raise _stopped()
             reader = relation.to_arrow_reader(BATCH_ROWS)
             # The first batch is read here, where a file that has gone can still be made good.
             first = next(iter(reader), None)
         return Result(reader.schema, self._batches(first, reader))
 
     def _batches(self, first: pa.RecordBatch | None, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        if first is None:
+        batch = first
+        while batch is not None:
+            yield batch
+            try:
+                with self._watched():
+                    batch = next(reader, None)
+            except QUERY_ERRORS as error:
+                raise self._failure(error) from error
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Calls `on_overrun` should DuckDB still be in the block when its time and a little more is over."""
+        if self._on_overrun is None:
+            yield
             return
-        yield first
+        timer = threading.Timer(max(self._ends - time.monotonic(), 0) + OVERRUN_S, self._on_overrun)
+        timer.daemon = True
+        timer.start()
         try:
-            yield from reader
-        except QUERY_ERRORS as error:
-            raise self._failure(error) from error
+            yield
+        finally:
+            timer.cancel()
 
     def _failure(self, error: Exception) -> QueryFailed:
         """What went wrong, in one sentence; errors that come through Arrow are known by their text only."""
         text = str(error)
         if "exceeded maximum execution time" in text:
-            return QueryFailed(
-                f"The query took more than {self._caps.seconds_max:g} seconds.",
-                "Narrow it by date and project_id, or raise --seconds.",
-            )
+            return overrun(self._caps)
         if _interrupted(error):
             return _stopped()
         if not _all_there(self._files):
             return QueryFailed("Files of the tables were merged and deleted while the query ran.", "Run it again.")
         if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory"):
-            return QueryFailed(
-                f"The query needs more than {self._caps.memory_bytes_max // _MIB} MiB of memory.",
-                "Narrow it by date and project_id, or raise --memory.",
-            )
+            return out_of_memory(self._caps)
         if isinstance(error, duckdb.PermissionException):
             return QueryFailed("The query reaches for something outside the views.", READ_ONLY)
         return QueryFailed(f"The query failed: {one_line(error)}.", LISTS)
@@ -164,6 +192,18 @@ def _interrupt_passed_on() -> Iterator[None]:
         if "Query interrupted" in str(error):
             raise KeyboardInterrupt from error
         raise
+
+
+def overrun(caps: QueryCaps) -> QueryFailed:
+    """The error of a query that has used up its time."""
+    message = f"The query took more than {caps.seconds_max:g} seconds."
+    return QueryFailed(message, "Narrow it by date and project_id, or raise --seconds.")
+
+
+def out_of_memory(caps: QueryCaps) -> QueryFailed:
+    """The error of a query that has used up its memory."""
+    message = f"The query needs more than {caps.memory_bytes_max // _MIB} MiB of memory."
+    return QueryFailed(message, "Narrow it by date and project_id, or raise --memory.")
 
 
 def _stopped() -> QueryFailed:
@@ -216,6 +256,6 @@ def lake_snapshot(lake: Path) -> Snapshot:
     return paths
 
 
-def open_query(lake: Path, caps: QueryCaps) -> QueryEngine:
+def open_query(lake: Path, caps: QueryCaps, on_overrun: Callable[[], None] | None = None) -> QueryEngine:
     """An engine over the tables in a folder, which need not be there yet; close it after use."""
-    return QueryEngine(lake_snapshot(lake), caps)
+    return QueryEngine(lake_snapshot(lake), caps, on_overrun)

@@ -20,7 +20,7 @@ def read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     """The statement as it is run; raises `QueryFailed` where it is not exactly one that reads."""
     _check_text(sql)
     statement = _only_statement(connection, sql)
-    if statement.type == duckdb.StatementType.EXPLAIN:
+    if _kind(statement) == duckdb.StatementType.EXPLAIN:
         return _explained(connection, statement.query)
     _check_reads(statement)
     return f"SELECT * FROM (\n{_without_end(statement.query)}\n)"
@@ -52,11 +52,20 @@ def _only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.S
     return statements[0]
 
 
+def _kind(statement: duckdb.Statement) -> duckdb.StatementType:
+    try:
+        return statement.type
+    except ValueError:
+        # The library has no name for some kinds, such as UPDATE EXTENSIONS. None of those reads.
+        raise QueryFailed("The statement is of a kind that is not run.", READ_ONLY) from None
+
+
 def _check_reads(statement: duckdb.Statement) -> None:
-    if statement.type == duckdb.StatementType.MULTI:
+    kind = _kind(statement)
+    if kind == duckdb.StatementType.MULTI:
         raise QueryFailed("A PIVOT has to name its values here.", "Write PIVOT … ON column IN (value, …).")
-    if statement.type != duckdb.StatementType.SELECT:
-        raise QueryFailed(f"The statement is {_article(statement.type.name)}, which is not run.", READ_ONLY)
+    if kind != duckdb.StatementType.SELECT:
+        raise QueryFailed(f"The statement is {_article(kind.name)}, which is not run.", READ_ONLY)
     if statement.named_parameters:
         raise QueryFailed("The query has parameters, and nothing gives them values.", "Write the values into it.")
 
