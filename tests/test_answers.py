@@ -1,18 +1,24 @@
 """Every situation of the contract: status, code, headers, body, and the order in which the checks run."""
 
+import asyncio
 import gzip
 import json
 import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import brotli
 import httpx
 import pytest
 import zstandard
 
+from kixo.http.application import Application
+from kixo.metric_file import MetricFile
 from kixo.registry import open_registry
 from kixo.settings import Settings
 from tests.conftest import MIB, Project, Server, Wire, chunk, event, head, request, running
@@ -432,3 +438,62 @@ def holds(path: Path, key: str) -> bool:
     tail = key.removeprefix("kx_key_").encode()
     escaped = "".join(f"u{ord(letter):04x}" for letter in key[-6:]).encode()
     return tail in data or escaped in data.lower().replace(b"\\", b"")
+
+
+NAMES = ['"api_key"', '"api\\u005fkey"', '"\\u0061pi_key"']
+
+
+@pytest.mark.parametrize("second", NAMES)
+@pytest.mark.parametrize("first", NAMES)
+def test_a_key_that_another_member_of_the_same_name_overrides_does_not_reach_the_disk_either(
+    server: Server, client: httpx.Client, project: Project, first: str, second: str
+) -> None:
+    other = server.project()
+    start, _, rest = project.body(event()).decode().partition('"api_key": ')
+    body = f'{start}{first}: "{other.key}", {second}: {rest}'
+    assert post(client, body.encode()).json() == {"status": "ok", "accepted": 1}
+    assert len(server.frames(project)) == 1
+    files = [path for path in server.folder.rglob("*") if path.is_file()]
+    assert [path for path in files if holds(path, other.key) or holds(path, project.key)] == []
+
+
+def test_a_property_called_api_key_is_kept_as_it_is(server: Server, client: httpx.Client, project: Project) -> None:
+    properties = {"api_key": "that of some map service"}
+    assert post(client, project.body(event(properties=properties))).json() == {"status": "ok", "accepted": 1}
+    ((kept,),) = (payload["events"] for payload in server.payloads(project))
+    assert json.loads(kept["properties"]) == properties
+
+
+KEY_OF_ANOTHER_SHAPE = "s3cr3t-w0rd"
+
+
+class Doubles:
+    """Everything that an application stands on, made so that its work fails on a secret."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, object]] = []
+        self.statuses: list[int] = []
+
+    async def read(self, *_: object) -> bytes:
+        raise KeyError(KEY_OF_ANOTHER_SHAPE)
+
+    def error(self, event: str, **values: object) -> None:
+        self.lines.append({"event": event, **values})
+
+    def response_bytes(self, status: int, *_: object) -> None:
+        self.statuses.append(status)
+
+
+def test_the_log_line_of_a_defect_tells_where_it_is_and_nothing_of_the_request(tmp_path: Path) -> None:
+    doubles: Any = Doubles()
+    with closing(MetricFile(tmp_path / "metrics")) as metrics:
+        application = Application(
+            doubles, doubles, doubles, doubles, metrics, doubles, lambda: 0, b"", Settings(data_dir=tmp_path)
+        )
+        scope = SimpleNamespace(path="/v1/batch", method="POST", headers={})
+        asyncio.run(application.__rsgi__(scope, doubles))
+    assert doubles.statuses == [500]
+    (line,) = doubles.lines
+    assert line["error"] == "KeyError"
+    assert "test_answers.py" in str(line["where"])
+    assert KEY_OF_ANOTHER_SHAPE not in str(line)

@@ -129,7 +129,28 @@ def test_a_key_that_cannot_be_is_refused_and_not_repeated(registry: Registry, ap
     assert api_key not in str(caught.value)
 
 
-@pytest.mark.parametrize("api_key", ["eight_ch", "x" * 255, "!~'\"\\;--%"])
+@pytest.mark.parametrize("letter", '"\\{}[],:')
+def test_a_key_has_none_of_the_letters_that_json_is_made_of(registry: Registry, letter: str) -> None:
+    project = registry.create_project()
+    with pytest.raises(BadArgument, match="cannot be a key"):
+        registry.create_key(project.id, f"kx_key_{letter}xyz")
+
+
+@pytest.mark.parametrize(
+    "api_key",
+    [
+        *("event_type", "vent_typ", "properties", "timestamp", "bundle_id", "development", "screen_view", "rejected"),
+        *("kx_proj_mine", "12345678", "-1.25e+09", "2026-04-08T12", "2026-W15-3T12Z"),
+    ],
+)
+def test_a_key_is_no_part_of_what_else_a_request_is_made_of(registry: Registry, api_key: str) -> None:
+    """It is blanked wherever it stands, and would take the rest of the request with it."""
+    project = registry.create_project(id="kx_proj_mine_1")
+    with pytest.raises(BadArgument, match="would be blanked with it"):
+        registry.create_key(project.id, api_key)
+
+
+@pytest.mark.parametrize("api_key", ["eight_ch", "x" * 255, "!~';--%^`|", "x_event_type", "kx_key_12345678"])
 def test_a_key_that_apps_have_is_taken_over(registry: Registry, api_key: str) -> None:
     project = registry.create_project()
     assert registry.create_key(project.id, api_key)[1] == api_key

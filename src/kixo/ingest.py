@@ -32,6 +32,7 @@ _encode = json.Encoder().encode
 # Up to this size a copy is cheaper than writing a body in three pieces.
 COPY_BYTES_MAX = 16 * 1024
 
+_KEY_MEMBER = b'"api_key"'
 _ESCAPED_LETTER = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
 
@@ -176,14 +177,18 @@ def _no_valid_events(rejected: list[RejectedEvent], errors: list[Rejection]) -> 
 
 
 def _without_key(body: bytes, request: BatchRequest) -> Buffers | None:
-    """The body with its API key blanked wherever it stands; None where the key is not there letter by letter."""
+    """The body with its API key blanked wherever it stands.
+
+    None where the key is not there letter by letter, or where the member may stand twice: only the last one was
+    looked at, and the others can be keys as well.
+    """
     key = request.api_key.encode()
     start = body.find(key)
-    if start < 0:
+    if start < 0 or _may_escape(body, _KEY_MEMBER + key) or body.rfind(_KEY_MEMBER) != body.find(_KEY_MEMBER):
         return None
     end = start + len(key)
     # Searching from the end is the faster of the two, and finds the same where the key stands once.
-    if body.rfind(key) != start or _may_escape(body, key):
+    if body.rfind(key) != start:
         return [_blank(body, key)]
     if len(body) < COPY_BYTES_MAX:
         return [body[:start] + b"*" * len(key) + body[end:]]
@@ -204,12 +209,12 @@ def _may_escape(text: bytes, key: bytes) -> bool:
     if b"\\" not in text:
         # One byte is found many times faster than two.
         return False
-    if b'"' in key or b"\\" in key or (b"/" in key and b"\\/" in text):
+    if b"/" in key and b"\\/" in text:
         return True
     return b"\\u00" in text and any(int(found[1], 16) in key for found in _ESCAPED_LETTER.finditer(text))
 
 
 def _writings(letter: int) -> bytes:
     plain = re.escape(bytes([letter]))
-    quoted = rb"\\*" if letter in b'"/\\' else b""
+    quoted = rb"\\*" if letter == ord("/") else b""
     return rb"(?:%s%s|\\+u00(?i:%02x))" % (quoted, plain, letter)

@@ -126,7 +126,7 @@ class Registry:
     def create_key(self, project_id: str, key: str | None = None) -> tuple[KeyRecord, str]:
         """Makes a key, or takes one over, and returns it in the clear: this once. Raises `BadArgument`."""
         api_key = f"kx_key_{self._random(32)}" if key is None else key
-        tables.check_key(api_key)
+        tables.check_key(api_key, project_id)
         record = KeyRecord(f"k_{self._random(12)}", project_id, api_key[-4:], self._now_us(), None)
         with self._changing() as connection:
             project = tables.require_project(connection, project_id)

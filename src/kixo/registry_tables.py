@@ -24,12 +24,25 @@ from sqlalchemy import (
 )
 
 from kixo.errors import BadArgument
+from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, REJECTION_CODES, BatchRequest, Event
 from kixo.snapshot import KEY_LENGTH_MAX, key_hash
 
 SCHEMA_VERSION = 1
 PROJECT_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 NAME_LENGTH_MAX = 200
-KEY = re.compile(rf"[!-~]{{8,{KEY_LENGTH_MAX}}}")
+# A key is blanked wherever it stands in what is stored. So it can be no part of what JSON itself is made of, of
+# numbers and times, or of the words that requests are made of.
+KEY = re.compile(rf"[!#-+\--9;-Z^-z|~]{{8,{KEY_LENGTH_MAX}}}")
+NUMBER_OR_TIME = re.compile(r"[0-9eEtTwWzZ+.-]*")
+WORDS = (
+    *BatchRequest.__struct_fields__,
+    *Event.__struct_fields__,
+    *PLATFORMS,
+    *ENVIRONMENTS,
+    *EVENT_TYPES,
+    *REJECTION_CODES,
+    "rejected",
+)
 KEYS_PER_PROJECT_MAX = 10_000
 
 SCHEMA = MetaData()
@@ -97,12 +110,18 @@ def check_project(project_id: str, name: str) -> None:
         raise BadArgument("That cannot be a project name.", f"Use up to {NAME_LENGTH_MAX} printable characters.")
 
 
-def check_key(api_key: str) -> None:
-    """Raises `BadArgument` where that cannot be a key; the message does not repeat it."""
+def check_key(api_key: str, project_id: str) -> None:
+    """Raises `BadArgument` where that cannot be a key of the project; the message does not repeat it."""
     if not KEY.fullmatch(api_key):
         raise BadArgument(
             f"That cannot be a key ({len(api_key)} characters).",
-            f"Use 8 to {KEY_LENGTH_MAX} visible ASCII characters without spaces, or leave --key out.",
+            f"Use 8 to {KEY_LENGTH_MAX} visible ASCII characters without spaces and "
+            'none of " \\ { } [ ] , : or leave --key out.',
+        )
+    if NUMBER_OR_TIME.fullmatch(api_key) or any(api_key in word for word in (*WORDS, project_id)):
+        raise BadArgument(
+            "That cannot be a key: other things in a request are written like it, and would be blanked with it.",
+            "Use one that cannot be taken for a number, a time or a word, or leave --key out.",
         )
 
 

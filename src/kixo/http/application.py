@@ -3,6 +3,7 @@
 An answer of 200 is given after the log's future is done, never before.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -92,7 +93,9 @@ class Application:
         except RequestError as error:
             answer = failure(error, None, self._policy)
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the client gets an answer
-            self._log.error("request_failed", path=scope.path, error=repr(error), exc_info=True)
+            # Neither the path nor the message of the error: both can repeat what the client sent, keys among it.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            self._log.error("request_failed", error=type(error).__qualname__, where=where)
             answer = failure(Internal("A defect of the server. Repeat the request later."), None, self._policy)
         self._count_answer[answer.status, answer.code](1)
         protocol.response_bytes(answer.status, answer.headers, answer.body)
