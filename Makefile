@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint types light bench torture lock clean
+.PHONY: serve test lint types light bench torture fuzz audit lock clean
 
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
@@ -12,8 +12,8 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check src tests scripts torture
-	$(BIN)/ruff format --check src tests scripts torture
+	$(BIN)/ruff check src tests scripts torture fuzz
+	$(BIN)/ruff format --check src tests scripts torture fuzz
 
 types: $(VENV)/installed
 	$(BIN)/mypy
@@ -32,6 +32,18 @@ bench: $(VENV)/installed
 torture: $(VENV)/installed
 	$(BIN)/python -m torture $(ARGUMENTS)
 
+# Inputs that reach new code, for so long; what they reached is kept in .fuzz for the next run.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/installed
+	mkdir -p .fuzz
+	$(BIN)/python -m fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ .fuzz
+
+# Known vulnerabilities of what is installed; says so where nobody could be asked, and with ARGUMENTS=--strict fails then.
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/python scripts/audit_dependencies.py $(VENV)-audit/bin $(ARGUMENTS)
+
 $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "Installing packages into $(VENV), which takes about a minute."
 	$(PYTHON) -m venv $(VENV)
@@ -48,4 +60,4 @@ lock:
 		pyproject.toml requirements-build.in -o requirements.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-light build dist
+	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist

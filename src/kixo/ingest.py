@@ -160,7 +160,7 @@ class Ingest:
             accepted,
             rejected,
         )
-        content = _blank(stored.encode_judged(batch), request.api_key.encode())
+        content = blank(stored.encode_judged(batch), request.api_key.encode())
         payload = Payload(stored.JUDGED, len(accepted), len(rejected), [content])
         errors = [_told(event) for event in rejected[:ERRORS_SHOWN_MAX]]
         refusal = None if accepted else _no_valid_events(rejected, errors)
@@ -189,14 +189,14 @@ def _without_key(body: bytes, request: BatchRequest) -> Buffers | None:
     end = start + len(key)
     # Searching from the end is the faster of the two, and finds the same where the key stands once.
     if body.rfind(key) != start:
-        return [_blank(body, key)]
+        return [blank(body, key)]
     if len(body) < COPY_BYTES_MAX:
         return [body[:start] + b"*" * len(key) + body[end:]]
     view = memoryview(body)
     return [view[:start], b"*" * len(key), view[end:]]
 
 
-def _blank(text: bytes, key: bytes) -> bytes:
+def blank(text: bytes, key: bytes) -> bytes:
     """The text with stars for the key, however JSON, or JSON within JSON, writes it."""
     stars = b"*" * len(key)
     if not _may_escape(text, key):

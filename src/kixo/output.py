@@ -18,12 +18,18 @@ from rich.text import Text
 
 # Wider than any line: what goes into a file or a pipe is never wrapped.
 PIPE_WIDTH = 1_000_000
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+# Those that move a cursor, and those that turn the direction of the text around them or end its line.
+TURNING = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in TURNING
+}
+# JSON escapes the first 32 by itself. These are in its texts only, and mean the same as escapes.
+JSON_CONTROL = {code: f"\\u{code:04x}" for code in (*range(127, 160), *TURNING)}
 
 
 def print_json(record: object) -> None:
     """Prints one record as one line of JSON on stdout."""
-    sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+    sys.stdout.write(msgspec.json.encode(record).decode().translate(JSON_CONTROL) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -28,7 +28,8 @@ from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, REJECTION_CODES, Ba
 from kixo.snapshot import KEY_LENGTH_MAX, key_hash
 
 SCHEMA_VERSION = 1
-PROJECT_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+# Neither a flag nor a way out of a folder, wherever somebody may put it.
+PROJECT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 NAME_LENGTH_MAX = 200
 # A key is blanked wherever it stands in what is stored. So it can be no part of what JSON itself is made of, of
 # numbers and times, or of the words that requests are made of.
@@ -104,7 +105,8 @@ def check_project(project_id: str, name: str) -> None:
     """Raises `BadArgument` where a project cannot have that id or that name."""
     if not PROJECT_ID.fullmatch(project_id):
         raise BadArgument(
-            f"{project_id!r} cannot be a project id.", "Use 1 to 128 letters, digits, underscores, dots and hyphens."
+            f"{project_id!r} cannot be a project id.",
+            "Use 1 to 128 letters, digits, underscores, dots and hyphens, none of the last two at the start.",
         )
     if len(name) > NAME_LENGTH_MAX or not name.isprintable():
         raise BadArgument("That cannot be a project name.", f"Use up to {NAME_LENGTH_MAX} printable characters.")

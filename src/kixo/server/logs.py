@@ -18,7 +18,7 @@ _KEY = re.compile(r"kx_key_\w+")
 def open_log(settings: Settings, process: str) -> Any:
     """A logger whose lines name the process."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(repr_native_str=True)
     logger = structlog.wrap_logger(
         structlog.PrintLogger(cast("TextIO", _Lenient(sys.stderr))),
         processors=[
