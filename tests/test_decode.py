@@ -1,6 +1,7 @@
 """The two paths of decoding: the fast one takes only what the slow one takes too, and no input is too odd for them."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec import json as msgspec_json
 
-from kixo import stored
+from kixo import depth, stored
 from kixo.decode import VECTOR_BYTES_MIN, credentials, decode_request, judge_events, open_request
 from kixo.depth import DEPTH_KEPT, at_any_depth, depth_of, flatten_below
 from kixo.errors import InvalidJSON, InvalidRequest
@@ -231,3 +232,23 @@ def test_as_much_depth_as_properties_may_have_is_never_flattened() -> None:
     body = SENDER.body(event(properties="HERE"), unknown="DEEP").replace(b'"HERE"', properties).replace(b'"DEEP"', deep)
     accepted, rejected = judge_events(open_request(body).events)
     assert (accepted[0].properties.encode(), rejected) == (properties, [])
+
+
+@given(st.lists(VALUES, max_size=12), st.booleans(), st.none() | st.integers(0, 2), st.integers(1, 40))
+def test_elements_are_counted_as_they_are_decoded(
+    values: list[object], ascii_only: bool, indent: int | None, piece: int
+) -> None:
+    text = written(values, ascii_only=ascii_only, indent=indent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(depth, "PIECE_BYTES", piece)
+        assert depth.count_elements(text) == len(values)
+
+
+def test_counting_millions_of_elements_takes_little_memory() -> None:
+    text = b"[" + b"{}," * 3_000_000 + b"{}]"
+    tracemalloc.start()
+    try:
+        assert depth.count_elements(text) == 3_000_001
+        assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()

@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz import target
@@ -25,6 +25,7 @@ def test_the_seeds_reach_every_kind_of_end() -> None:
     assert found >= {"as sent", "judged", "invalid_json"}
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SEEDS), st.integers(0, 2**32), st.integers(1, 8))
 def test_what_is_made_of_the_seeds_keeps_every_promise(path: Path, seed: int, steps: int) -> None:
     dice, data = Random(seed), path.read_bytes()

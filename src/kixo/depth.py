@@ -4,6 +4,7 @@ Works on whole bodies with numpy: a quote opens or closes a string unless an odd
 it; brackets outside strings raise and lower the depth.
 """
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,6 +19,11 @@ T = TypeVar("T")
 # decoder can recurse into.
 DEPTH_KEPT = PROPERTIES_DEPTH_MAX + 50
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
+_COMMA = ord(",")
+_EMPTY_ARRAY = re.compile(rb"\[\s*\]")
+_ESCAPED = re.compile(rb"\\*.", re.DOTALL)
+# So much is looked at in one go, where all at once would cost many times the memory of the text.
+PIECE_BYTES = 1024 * 1024
 
 
 def at_any_depth(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
@@ -40,6 +46,31 @@ def depth_of(text: bytes) -> int:
     return int(_depths(np.frombuffer(text, np.uint8)).max(initial=0))
 
 
+def count_elements(text: bytes) -> int:
+    """How many elements a JSON array has, for a small part of the memory that decoding them would take."""
+    if _EMPTY_ARRAY.fullmatch(text):
+        return 0
+    commas = depth = start = 0
+    is_inside = False
+    while start < len(text):
+        end = _piece_end(text, start)
+        data = np.frombuffer(text, np.uint8, end - start, start)
+        inside = _in_string(data) ^ is_inside
+        depths = _steps(data, ~inside).cumsum(dtype=np.int32) + depth
+        commas += int(np.count_nonzero((data == _COMMA) & ~inside & (depths == 1)))
+        start, depth, is_inside = end, int(depths[-1]), bool(inside[-1])
+    return commas + 1
+
+
+def _piece_end(text: bytes, start: int) -> int:
+    """Where a piece may end: not between a backslash and what it escapes."""
+    end = start + PIECE_BYTES
+    if end >= len(text):
+        return len(text)
+    found = _ESCAPED.match(text, end)
+    return found.end() if text[end - 1] == _BACKSLASH and found is not None else end
+
+
 def flatten_below(text: bytes, depth_kept: int) -> bytes:
     """The text with whatever stands inside brackets of `depth_kept` blanked, its length unchanged."""
     data = np.frombuffer(text, np.uint8)
@@ -52,10 +83,14 @@ def flatten_below(text: bytes, depth_kept: int) -> bytes:
 
 def _depths(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     """The depth after each byte."""
-    outside = ~_in_string(data)
+    return np.cumsum(_steps(data, ~_in_string(data)), dtype=np.int32)
+
+
+def _steps(data: npt.NDArray[np.uint8], outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+    """1 where a bracket opens, -1 where one closes."""
     opening = ((data == ord("{")) | (data == ord("["))) & outside
     closing = ((data == ord("}")) | (data == ord("]"))) & outside
-    return np.cumsum(opening.astype(np.int8) - closing.astype(np.int8), dtype=np.int32)
+    return opening.astype(np.int8) - closing.astype(np.int8)
 
 
 def _in_string(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
