@@ -252,3 +252,18 @@ def test_counting_millions_of_elements_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("place", ["envelope", "event"])
+def test_a_million_members_that_nobody_knows_take_no_memory(place: str) -> None:
+    many = ",".join(f'"{number:x}":1' for number in range(900_000))
+    whole = SENDER.body(event(), platform="none").decode()
+    body = (whole[:-1] + f",{many}}}" if place == "envelope" else whole.replace('"}]', f'",{many}}}]')).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match="platform"):
+            open_request(body)
+        judge_events(open_request(body.replace(b'"none"', b'"web"')).events)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(body)
+    finally:
+        tracemalloc.stop()

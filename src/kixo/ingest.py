@@ -117,7 +117,7 @@ class Ingest:
         except InvalidJSON as error:
             raise Refusal(error, None) from None
         project = self._authenticate(request.project_id, request.api_key)
-        return self._judge(request, self._take_place(project, request.count()))
+        return self._judge(request, self._take_place(project, request.event_count()))
 
     def _state_of_sender(self, body: bytes) -> Verdict | None:
         """The limit of a known project whose envelope is wrong; the request does not count."""
