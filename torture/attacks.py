@@ -8,6 +8,8 @@ from torture.duplicates import repeat_everything
 from torture.faults import fail_calls
 from torture.full import fill_ext4, fill_tmpfs
 from torture.gone import lose_lake, lose_log
+from torture.flood import flood_large, flood_small
+from torture.hostile import attack_with_hostile_clients
 from torture.kills import kill_at_random
 from torture.points import kill_at_points
 from torture.power import cut_power
@@ -39,4 +41,9 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("lake-gone", "The lake moved away and back, then deleted, under load.", lose_lake, short=False),
     Attack("log-gone", "The log moved away and back, then deleted, under load.", lose_log, short=False),
     Attack("tails", "A log cut at every byte, and with every byte changed.", damage_log),
+    Attack(
+        "hostile", "Bombs, silence, nonsense and floods of objects beside good clients.", attack_with_hostile_clients
+    ),
+    Attack("flood", "One project floods with small requests, another one behaves.", flood_small, short=False),
+    Attack("flood-large", "The same with requests of a thousand events.", flood_large, short=False),
 )

@@ -90,7 +90,8 @@ def _steps(data: npt.NDArray[np.uint8], outside: npt.NDArray[np.bool_]) -> npt.N
     """1 where a bracket opens, -1 where one closes."""
     opening = ((data == ord("{")) | (data == ord("["))) & outside
     closing = ((data == ord("}")) | (data == ord("]"))) & outside
-    return opening.astype(np.int8) - closing.astype(np.int8)
+    steps: npt.NDArray[np.int8] = opening.astype(np.int8) - closing.astype(np.int8)
+    return steps
 
 
 def _in_string(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

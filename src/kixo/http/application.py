@@ -3,6 +3,7 @@
 An answer of 200 is given after the log's future is done, never before.
 """
 
+import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
@@ -26,6 +27,9 @@ from kixo.settings import Settings
 
 MEDIA_TYPES = ("application/json", "text/plain")
 USUAL_MEDIA_TYPES = frozenset({"", *MEDIA_TYPES})
+
+# A body above this is looked at in a turn of the event loop of its own: small ones wait for one such, not for all.
+TURN_BYTES = 64 * 1024
 
 Ready = Callable[[], Awaitable[str | None]]
 """Gives the reason why nothing can be stored now, or None."""
@@ -75,6 +79,7 @@ class Application:
         self._timer_ns = timer_ns
         self._openapi = openapi
         self._bytes_max = settings.body_bytes_max
+        self._large = asyncio.Lock()
         self._policy = limit_policy(settings.requests_per_second_max)
         self._count_accepted = metrics.counter(EVENTS, ("accepted",))
         self._count_rejected = metrics.counter(EVENTS, ("rejected",))
@@ -128,14 +133,20 @@ class Application:
         length = headers.get("content-length")
         sent = await self._bodies.read(protocol, None if length is None else int(length))
         try:
-            encoding = headers.get("content-encoding")
-            body = inflate(sent, encoding, self._bytes_max) if encoding else sent
-            admission = self._ingest.admit(body)
+            admission = await self._admit(sent, headers.get("content-encoding"))
             if admission.payload is not None:
                 await self._store(admission.payload, admission.place, arrival.clock_us)
         finally:
             self._bodies.release(sent)
         return self._answer(admission, arrival)
+
+    async def _admit(self, sent: bytes, encoding: str | None) -> Admission:
+        if len(sent) <= TURN_BYTES and not encoding:
+            return self._ingest.admit(sent)
+        # What is compressed can be small here and large a moment later.
+        async with self._large:
+            await asyncio.sleep(0)
+            return self._ingest.admit(inflate(sent, encoding, self._bytes_max) if encoding else sent)
 
     async def _store(self, payload: Payload, place: Place, received_at_us: int) -> None:
         try:
