@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint types light bench torture fuzz audit lock clean
+.PHONY: serve test lint types light bench torture soak fuzz audit lock clean
 
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
@@ -31,6 +31,10 @@ bench: $(VENV)/installed
 # Attacks on servers of its own, some minutes of them; `make torture ARGUMENTS=--list` shows which.
 torture: $(VENV)/installed
 	$(BIN)/python -m torture $(ARGUMENTS)
+
+# An hour at half load, and what grew: `make soak ARGUMENTS="--minutes 1 --rate 20000"` is a try.
+soak: $(VENV)/installed
+	$(BIN)/python -m torture.soak $(ARGUMENTS)
 
 # Inputs that reach new code, for so long; what they reached is kept in .fuzz for the next run.
 FUZZ_SECONDS ?= 600

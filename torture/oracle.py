@@ -13,7 +13,7 @@ What was stored although nobody was told so is allowed, and counted: the answer 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,24 @@ class Findings:
     unacknowledged: int = 0
 
 
-def reconcile(folder: Path, account: Account, source: Source) -> Findings:
-    """Compares the tables in `folder`, a lake, with the account. Nothing may be in the log any more."""
+def reconcile(folder: Path, account: Account, source: Source, projects: Collection[str] | None = None) -> Findings:
+    """Compares the tables in `folder`, a lake, with the account. Nothing may be in the log any more.
+
+    With `projects`, only rows of these are looked at: others send too, and are compared otherwise.
+    """
     stored: Counter[str] = Counter()
     foreign: list[str] = []
     altered: list[str] = []
-    for row in lake.rows(folder / "events", EVENT_COLUMNS):
+    for row in lake.rows(folder / "events", EVENT_COLUMNS, projects):
         token = row["event_name"]
         if token in account.sent and not token.endswith(BAD):
             stored[token] += 1
             altered += _differences(token, row, source)
         else:
             foreign.append(token)
-    rejected = Counter((row["event"], row["code"]) for row in lake.rows(folder / "rejected", REJECTED_COLUMNS))
+    rejected = Counter(
+        (row["event"], row["code"]) for row in lake.rows(folder / "rejected", REJECTED_COLUMNS, projects)
+    )
     unrecorded, unsent = _compare_rejected(rejected, account, source)
     return Findings(
         lost=[token for token in account.accepted if stored[token] < _copies(token)],

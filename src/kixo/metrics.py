@@ -76,6 +76,9 @@ COMPACTIONS = Metric("kixo_compactions", "counter", "Merges of small table files
 COMPACTION_FAILURES = Metric("kixo_compaction_failures", "counter", "Merges that failed and are tried again later.")
 TABLE_FILES = Metric("kixo_table_files", "gauge", "Files of the events table.")
 IDENTITIES = Metric("kixo_identities", "gauge", "Identities that the loader knows.")
+IDENTITY_FILTER_BYTES = Metric(
+    "kixo_identity_filter_bytes", "gauge", "Memory of the filter that finds copies; it grows with the identities."
+)
 RESTARTS = Metric(
     "kixo_restarts",
     "counter",
@@ -101,5 +104,6 @@ CATALOGUE: tuple[Metric, ...] = (
     COMPACTION_FAILURES,
     TABLE_FILES,
     IDENTITIES,
+    IDENTITY_FILTER_BYTES,
     RESTARTS,
 )

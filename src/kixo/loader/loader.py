@@ -125,6 +125,7 @@ class Loader:
         # Last, because upkeep and load both change them.
         self._around.metrics.set(catalogue.TABLE_FILES, self.table_files)
         self._around.metrics.set(catalogue.IDENTITIES, self._tools.index.count)
+        self._around.metrics.set(catalogue.IDENTITY_FILTER_BYTES, self._tools.index.filter_bytes)
         return result
 
     @property
