@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "kixo.snapshot",
     ),
     ("kixo.log", "kixo.lake", "kixo.limits", "kixo.registry", "kixo.registry_file", "kixo.registry_tables"),
-    ("kixo.ingest", "kixo.loader", "kixo.query", "kixo.audit", "kixo.tail"),
+    ("kixo.formats", "kixo.ingest", "kixo.loader", "kixo.query", "kixo.audit", "kixo.tail"),
     ("kixo.http", "kixo.console", "kixo.output"),
     ("kixo.server",),
     ("kixo.bench",),

@@ -462,7 +462,7 @@ def test_a_segment_of_a_newer_format_is_refused(folder: Path) -> None:
     data[8] = 99
     assert segment.unpack_header(bytes(data)) is None
     newer = bytes(data[:-8]) + xxh3_64_intdigest(bytes(data[:-8])).to_bytes(8, "little")
-    with pytest.raises(DataFolderError, match="Install a newer Kixo"):
+    with pytest.raises(DataFolderError, match="Use the newer Kixo"):
         segment.unpack_header(newer)
 
 

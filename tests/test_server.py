@@ -267,13 +267,6 @@ def test_a_host_name_is_as_good_as_an_address(tmp_path: Path) -> None:
     assert "http://localhost:" in start_and_stop(tmp_path, "--host", "localhost")
 
 
-def test_every_command_refuses_a_folder_of_a_newer_version(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "kixo.json", b'{"format": 2}')
-    for command in (["query", "SELECT 1"], ["audit"], ["tail"], ["project", "list"], ["project", "create"]):
-        done = kixo(*command, "--data-dir", tmp_path)
-        assert (done.returncode, "Use the newer Kixo" in done.stderr) == (4, True)
-
-
 def test_a_log_line_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)

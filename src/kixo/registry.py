@@ -183,10 +183,10 @@ class Registry:
         with self._reading() as connection:
             version = connection.scalar(select(tables.STATE.c.schema_version)) or 0
             if version > tables.SCHEMA_VERSION:
-                known = tables.SCHEMA_VERSION
                 raise DataFolderError(
-                    f"{self.path} was written by a newer Kixo (schema {version}, this one knows {known}).",
-                    "Install that version again, or use another --data-dir.",
+                    f"The registry {self.path} has format {version}, and this Kixo knows formats up to "
+                    f"{tables.SCHEMA_VERSION}.",
+                    "Use the newer Kixo that wrote it.",
                 )
             count = tables.count_projects(connection)
             if count > self._projects_max:

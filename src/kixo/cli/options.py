@@ -15,6 +15,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 from cyclopts import Parameter
 
+from kixo.formats import check_formats
 from kixo.layout import Layout
 from kixo.settings import ENVIRONMENT_PREFIX, Settings, read_file, resolve, setting_fields
 
@@ -53,7 +54,7 @@ def settings_from(flags: dict[str, object], config: str | None) -> Settings:
     file = read_file(CONFIG_FILE if config is None else Path(config), required=config is not None)
     settings = resolve(flags, os.environ, file)
     # Here, so that no command reads or writes a folder that a newer Kixo made.
-    Layout(settings.data_dir).check_format()
+    check_formats(Layout(settings.data_dir))
     return settings
 
 

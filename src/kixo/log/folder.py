@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from kixo.errors import DataFolderError
@@ -37,6 +38,25 @@ def read_log_id(folder: Path) -> str:
             f"Check --data-dir, or restore {CARD} from a backup.",
         )
     return str(card["log_id"])
+
+
+def check_format(folder: Path) -> None:
+    """Raises `DataFolderError` where a newer Kixo wrote the log, or one of its segments."""
+    read_card(folder / CARD, "log", FORMAT)
+    # What cannot be read, or was released meanwhile, is told of where it is needed.
+    with suppress(OSError):
+        for path in (path for number in partitions(folder) for path in segments(folder / str(number))):
+            _check_segment(path)
+
+
+def _check_segment(path: Path) -> None:
+    with suppress(OSError), path.open("rb") as file:
+        segment.unpack_header(file.read(segment.HEADER_BYTES))
+
+
+def partitions(folder: Path) -> list[int]:
+    """The numbers of the partitions of the log in `folder`, in order."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
 def segments(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kixo.files import sync_folder
 from kixo.log import Frame, segment
-from kixo.log.folder import Report, read_log_id, segments
+from kixo.log.folder import Report, partitions, read_log_id, segments
 from kixo.log.segment import Damage
 
 
@@ -37,7 +37,7 @@ class LocalLogReader:
 
     def partitions(self) -> list[int]:
         """The numbers of the partitions, in order."""
-        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
+        return partitions(self._folder)
 
     def end_position(self, partition: int) -> int:
         """The position after the newest frame."""

@@ -9,6 +9,8 @@ A segment is a header followed by frames, all numbers little-endian:
 A checksum is XXH3-64: of the header's other bytes; of a frame's payload, seeded with the XXH3-64 of the other bytes
 of its head. So every bit of a frame is covered, and a frame proves itself wherever it stands in the file.
 
+The header has this form in every version, so that an older Kixo knows a newer segment from a torn one.
+
 What can be wrong with a segment, and what follows:
 
 - *Torn tail*: bytes at the end that are no frame, with no valid frame after them. A crash cut a write short. Nobody was
@@ -84,7 +86,8 @@ def unpack_header(data: bytes) -> Header | None:
         return None
     if version > VERSION:
         raise DataFolderError(
-            f"A log segment has format {version}, and this Kixo reads up to {VERSION}.", "Install a newer Kixo."
+            f"A segment of the log has format {version}, and this Kixo knows formats up to {VERSION}.",
+            "Use the newer Kixo that wrote it.",
         )
     return Header(*rest)
 

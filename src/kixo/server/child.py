@@ -7,6 +7,7 @@ SIGINT that a terminal sends to everybody is left to the supervisor.
 
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -110,6 +111,16 @@ def is_orphan(assignment: Assignment) -> bool:
 def metric_folder(settings: Settings) -> Path:
     """Where the metric files are."""
     return Layout(settings.data_dir).run / f"metrics-{layout_name()}"
+
+
+def make_metric_folder(settings: Settings) -> Path:
+    """Makes the folder of the metric files. Those of other layouts go: only another version of Kixo could read them."""
+    mine = metric_folder(settings)
+    for folder in mine.parent.glob("metrics-*"):
+        if folder != mine:
+            shutil.rmtree(folder, ignore_errors=True)
+    mine.mkdir(exist_ok=True)
+    return mine
 
 
 def open_metrics(assignment: Assignment) -> MetricFile:

@@ -17,10 +17,10 @@ class DataFolder:
         self._lock = -1
         layout.check_name()
         try:
+            layout.check_format()
             # One that was there before keeps its mode: who shares the tables with others decides that there.
             make_folder(layout.root, 0o700)
             layout.run.mkdir(exist_ok=True)
-            layout.check_format()
             self._lock = _lock(layout)
             layout.mark_format()
             layout.server_card.unlink(missing_ok=True)

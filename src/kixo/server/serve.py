@@ -12,7 +12,7 @@ from kixo.log.folder import ensure_log
 from kixo.metric_file import MetricFile
 from kixo.registry import Registry, open_registry
 from kixo.server.addresses import reserve, url
-from kixo.server.child import metric_folder
+from kixo.server.child import make_metric_folder
 from kixo.server.data_folder import DataFolder
 from kixo.server.logs import open_log
 from kixo.server.supervisor import Supervisor
@@ -27,14 +27,14 @@ def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -
     if demo:
         _require_loopback(settings.host)
     layout = Layout(settings.data_dir)
+    _check_registry(settings)
     with ExitStack() as stack:
         folder = stack.enter_context(closing(DataFolder(layout)))
         public = stack.enter_context(reserve(settings.host, settings.port))
         private = stack.enter_context(reserve(settings.console_host, settings.console_port, "--console-port"))
         ensure_log(layout.log)
         greeting = _prepare_registry(settings, demo)
-        metric_folder(settings).mkdir(exist_ok=True)
-        metrics = stack.enter_context(closing(MetricFile(metric_folder(settings) / "supervisor-0")))
+        metrics = stack.enter_context(closing(MetricFile(make_metric_folder(settings) / "supervisor-0")))
         log = open_log(settings, "supervisor")
         supervisor = Supervisor(settings, public, private, with_loader=with_loader, metrics=metrics, log=log)
         stack.callback(supervisor.close)
@@ -59,6 +59,12 @@ def _require_loopback(host: str) -> None:
             f"--demo adds a key that everybody knows, and --host {host} is not a loopback address.",
             "Leave out --demo or --host.",
         )
+
+
+def _check_registry(settings: Settings) -> None:
+    """Refuses a registry that cannot be used, one of a newer Kixo too, before anything in the folder is changed."""
+    if Layout(settings.data_dir).registry.exists():
+        open_registry(settings).close()
 
 
 def _prepare_registry(settings: Settings, demo: bool) -> tuple[str, str] | None:
