@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "kixo.metric_file",
         "kixo.snapshot",
     ),
+    ("kixo.client",),
     ("kixo.log", "kixo.lake", "kixo.limits", "kixo.registry", "kixo.registry_file", "kixo.registry_tables"),
     ("kixo.formats", "kixo.ingest", "kixo.loader", "kixo.query", "kixo.audit", "kixo.tail"),
     ("kixo.http", "kixo.console", "kixo.output"),
@@ -33,7 +34,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("kixo.cli",),
     ("kixo.__main__",),
 )
-LIGHT = ("kixo", "kixo.errors", "kixo.event", "kixo.settings", "kixo.metrics", "kixo.timestamp")
+LIGHT = ("kixo", "kixo.errors", "kixo.event", "kixo.settings", "kixo.metrics", "kixo.timestamp", "kixo.client")
+# `from kixo import Client` loads the client then, and not before.
+LAZY = {("kixo", "kixo.client")}
 HEAVY = {"duckdb", "pyarrow", "deltalake", "granian", "numpy", "sqlalchemy", "starlette", "rich", "uvloop"}
 
 
@@ -70,6 +73,7 @@ def test_every_module_imports_only_from_its_own_layer_and_those_before() -> None
         f"{module_name(path)} imports {imported}"
         for path in sorted(SOURCE.rglob("*.py"))
         for imported in sorted(imports_of(path))
+        if (module_name(path), imported) not in LAZY
         if layer_of(imported) > layer_of(module_name(path))
     ]
     assert wrong == []
@@ -79,6 +83,25 @@ def test_the_light_modules_load_nothing_of_the_server() -> None:
     script = f"import sys, {', '.join(LIGHT)}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     assert set(loaded) & HEAVY == set()
+
+
+def loaded_by(statement: str) -> set[str]:
+    script = f"{statement}; import sys; print(*sys.modules)"
+    return set(
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    )
+
+
+def test_the_client_loads_nothing_of_kixo_but_words_and_itself() -> None:
+    loaded = {name for name in loaded_by("from kixo import Client") if name.split(".")[0] == "kixo"}
+    assert "kixo.client.client" in loaded
+    assert {name for name in loaded if not name.startswith("kixo.client")} <= set(LIGHT)
+
+
+def test_the_server_does_not_load_the_client() -> None:
+    loaded = loaded_by("import kixo, kixo.server.worker, kixo.cli")
+    assert "kixo.server.worker" in loaded
+    assert {name for name in loaded if name.startswith("kixo.client")} == set()
 
 
 def test_every_module_says_what_is_in_it() -> None:

@@ -16,15 +16,16 @@
     │   ├── RateLimited              429 rate_limited
     │   ├── Internal                 500 internal
     │   └── Unavailable              503 unavailable
-    └── OperatorError                shown to the person at the terminal, with an exit code and a next step
-        ├── BadSetting               2
-        ├── BadArgument              2
-        ├── QueryFailed              2
-        ├── AuditFailed              3
-        ├── DataFolderError          4
-        ├── AddressInUse             5
-        ├── RegistryLocked           6
-        └── StartFailed              7
+    ├── OperatorError                shown to the person at the terminal, with an exit code and a next step
+    │   ├── BadSetting               2
+    │   ├── BadArgument              2
+    │   ├── QueryFailed              2
+    │   ├── AuditFailed              3
+    │   ├── DataFolderError          4
+    │   ├── AddressInUse             5
+    │   ├── RegistryLocked           6
+    │   └── StartFailed              7
+    └── BadOption                    raised where an app makes a client of what cannot be
 
 The docstring of a `RequestError` stands in the public documents; its message says what is wrong, the limit and the
 measured value, and what to do.
@@ -233,3 +234,7 @@ class StartFailed(OperatorError):
     """A part of the server did not come up."""
 
     exit_code = 7
+
+
+class BadOption(KixoError, ValueError):
+    """A client was made with something that cannot be. Nothing was sent."""

@@ -1,0 +1,58 @@
+"""What a client is made with, checked at once: a mistake in the program shows where it was made."""
+
+from urllib.parse import urlsplit
+
+from kixo.errors import BadOption
+from kixo.event import BUNDLE_ID_LENGTH_MAX, ENVIRONMENTS, PLATFORMS
+
+PATH = "/v1/batch"
+
+
+def checked_envelope(project_id: str, api_key: str, bundle_id: str, platform: str, environment: str) -> dict[str, str]:
+    """What every request says besides its events; raises `BadOption`."""
+    _check_text("project_id", project_id, "kx_proj_…")
+    _check_text("api_key", api_key, "kx_key_…")
+    _check_text("bundle_id", bundle_id, "com.example.shop")
+    if project_id.startswith("kx_key_"):
+        raise BadOption("`project_id` is an API key. The project comes first, then the key.")
+    if len(bundle_id) > BUNDLE_ID_LENGTH_MAX:
+        raise BadOption(f"`bundle_id` has {len(bundle_id)} characters, {BUNDLE_ID_LENGTH_MAX} are allowed.")
+    _check_choice("platform", platform, PLATFORMS)
+    _check_choice("environment", environment, ENVIRONMENTS)
+    return {
+        "project_id": project_id,
+        "api_key": api_key,
+        "bundle_id": bundle_id,
+        "platform": platform,
+        "environment": environment,
+    }
+
+
+def batch_url(host: str) -> str:
+    """The address that batches go to; raises `BadOption`."""
+    _check_text("host", host, "https://api.kixo.io")
+    try:
+        url = urlsplit(host)
+        usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or url.query or url.fragment or url.username is not None:
+        raise BadOption(
+            f"`host` is {host!r:.200}. Give an address such as https://api.kixo.io or http://127.0.0.1:8000."
+        )
+    return host.rstrip("/") + PATH
+
+
+def _check_text(name: str, value: object, example: str) -> None:
+    if not isinstance(value, str) or not value:
+        shown = "empty" if value == "" else f"of type {type(value).__name__}"
+        raise BadOption(f"`{name}` is {shown}. Give a text such as {example}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadOption(f"`{name}` holds half a character, which cannot be sent.") from None
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadOption(f"`{name}` is {value!r:.100}. It can be {', '.join(choices)}.")

@@ -1,0 +1,93 @@
+"""Where events wait for their turn: in memory alone, or in a spool that outlives the process (`kixo.client.spool`)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from kixo.client.outbox import Outbox
+
+
+class Load(NamedTuple):
+    """Events that were taken to be sent. `receipt` is what the store knows them by, if it keeps them."""
+
+    events: Sequence[bytes]
+    receipt: object = None
+
+
+class Store(Protocol):
+    """Events in order, the oldest first. The worker's alone, but for the three counts."""
+
+    @property
+    def entered(self) -> int:
+        """Events that came in, from this process and from earlier ones."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Events that were lost because there was no room."""
+        ...
+
+    @property
+    def displaced(self) -> int:
+        """Those of them that had entered."""
+        ...
+
+    def waiting(self) -> tuple[int, int]:
+        """Events that wait, and their bytes."""
+        ...
+
+    def keep(self, now_s: float, *, urgent: bool) -> float | None:
+        """Makes safe what is not safe yet, once it is due; the seconds until it is, None: nothing to do."""
+        ...
+
+    def take(self, events_max: int, bytes_max: int) -> Load:
+        """The oldest events, at most so many but at least one if there is one."""
+        ...
+
+    def settle(self, load: Load) -> None:
+        """All of the load's events have found their end, and need not be kept."""
+        ...
+
+    def close(self, in_hand: int) -> None:
+        """Ends. What waits, and the `in_hand` events that were taken and not settled, is kept, or counts as dropped."""
+        ...
+
+
+class MemoryStore:
+    """The outbox, and nothing else."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._abandoned = 0
+
+    @property
+    def entered(self) -> int:
+        """All that were put."""
+        return self._outbox.entered
+
+    @property
+    def dropped(self) -> int:
+        """The outbox's, and what was left at the end."""
+        return self._outbox.dropped + self._abandoned
+
+    @property
+    def displaced(self) -> int:
+        """The outbox's, and what was left at the end."""
+        return self._outbox.displaced + self._abandoned
+
+    def waiting(self) -> tuple[int, int]:
+        """What is in the outbox."""
+        return len(self._outbox), self._outbox.bytes
+
+    def keep(self, now_s: float, *, urgent: bool) -> None:
+        """There is nothing to do."""
+
+    def take(self, events_max: int, bytes_max: int) -> Load:
+        """From the outbox."""
+        return Load(self._outbox.take(events_max, bytes_max))
+
+    def settle(self, load: Load) -> None:
+        """There is nothing to forget."""
+
+    def close(self, in_hand: int) -> None:
+        """What waits is lost."""
+        self._abandoned = in_hand + len(self._outbox.take_all())

@@ -1,0 +1,50 @@
+"""What the client takes from outside: clocks, randomness and the way to the server. Tests pass their own."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+
+
+class Answer(NamedTuple):
+    """An answer of the server; names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class StaleConnection(ConnectionError):
+    """A kept connection turned out to be closed; nothing speaks against trying again at once."""
+
+
+class Transport(Protocol):
+    """The way to the server."""
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Sends one request and waits for its answer; raises `OSError` where there is none."""
+        ...
+
+    def close(self) -> None:
+        """Closes the connection, if there is one. The next `post` opens it anew."""
+        ...
+
+
+def open_transport(url: str, timeout_s: float) -> Transport:
+    """The real one. What it imports is loaded here, by the worker, and not when the program starts."""
+    from kixo.client.transport import HttpTransport
+
+    return HttpTransport(url, timeout_s)
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """`now_ns` is the wall clock, `monotonic_s` a clock for waits, `random` gives numbers in [0, 1)."""
+
+    now_ns: Callable[[], int] = time.time_ns
+    monotonic_s: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+    random_bytes: Callable[[int], bytes] = os.urandom
+    open_transport: Callable[[str, float], Transport] = open_transport

@@ -1,0 +1,174 @@
+"""From what `track` was given to the event's JSON text, which is what is queued, spooled and sent.
+
+An event is written when it is tracked, so whatever happens to its properties afterwards does not matter. What JSON
+does not know is written by these rules:
+
+- NaN and the infinities: null, as in a browser.
+- `datetime`, `date`, `time`: ISO 8601. `timedelta`: an ISO 8601 duration. `UUID`: text. `Decimal`: text, exact.
+- Enum members: their value. `bytes`: base64. Tuples, sets and other collections: arrays. Dataclasses: objects.
+- Subclasses of `str`, `int`, `float`: as those. Scalars and arrays of numpy: as numbers and arrays. Paths: text.
+- Half an emoji (a lone surrogate): U+FFFD, as the server would write it.
+
+Anything else, and an event that the server would refuse, is refused here.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct, json
+
+from kixo import event as limits
+from kixo.errors import KixoError
+from kixo.event import Rejection
+from kixo.timestamp import parse_us
+
+_TEXTS = (
+    ("event_type", limits.EVENT_TYPE_LENGTH_MAX),
+    ("event_name", limits.EVENT_NAME_LENGTH_MAX),
+    ("device_id", limits.DEVICE_ID_LENGTH_MAX),
+    ("session_id", limits.SESSION_ID_LENGTH_MAX),
+)
+_SHORTEST_MAX = min(length_max for _, length_max in _TEXTS)
+
+
+class TrackedEvent(Struct, gc=False):
+    """An event as it was tracked. Of one that cannot be written, members are what `track` was given."""
+
+    event_type: str
+    event_name: str
+    device_id: str
+    session_id: str
+    timestamp: str
+    properties: Mapping[str, Any]
+    event_id: str
+
+
+class EventRefused(KixoError):
+    """The event cannot be sent; `rejection` says why, in the server's terms."""
+
+    def __init__(self, field: str, code: str, message: str) -> None:
+        super().__init__(message)
+        self.rejection = Rejection(0, field, code, message)
+
+
+def encode_event(event: TrackedEvent) -> bytes:
+    """The event's JSON text; raises `EventRefused`."""
+    try:
+        text = _encode(event)
+        names = event.event_type, event.event_name, event.device_id, event.session_id
+        if (
+            len("".join(names)) <= _SHORTEST_MAX
+            and all(names)
+            and type(event.properties) is dict
+            and len(text) <= limits.PROPERTIES_BYTES_MAX
+            and text.count(b"{") + text.count(b"[") <= limits.PROPERTIES_DEPTH_MAX
+        ):
+            return text
+    except Exception:  # noqa: BLE001 - the edge to values of the app's own classes, which may raise anything
+        pass  # Something is odd, and is looked at closely.
+    return _encode_closely(event)
+
+
+def decode_event(text: bytes) -> TrackedEvent:
+    """The event again, from its JSON text."""
+    return _decode(text)
+
+
+def instant_text(timestamp: object) -> str:
+    """ISO 8601 of a `timestamp` argument; a datetime without a zone is UTC, as it is for the server.
+
+    Raises `EventRefused`.
+    """
+    if isinstance(timestamp, datetime):
+        moment = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
+        return moment.isoformat(timespec="microseconds")
+    try:
+        parse_us(timestamp)  # type: ignore[arg-type]  # what is no text is a TypeError, and that is what we ask
+    except (TypeError, ValueError):
+        message = f"`timestamp` is {timestamp!r:.100}. Pass a datetime or ISO 8601 such as 2026-04-08T12:00:00Z."
+        raise EventRefused("timestamp", "invalid_timestamp", message) from None
+    return str(timestamp)
+
+
+def _encode_closely(event: TrackedEvent) -> bytes:
+    for name, length_max in _TEXTS:
+        _check_text(name, getattr(event, name), length_max)
+    if not isinstance(event.properties, Mapping):
+        kind = type(event.properties).__name__
+        raise EventRefused("properties", "wrong_type", f"`properties` is of type {kind}. Pass a dict.")
+    try:
+        plain = msgspec.convert(_mended(msgspec.to_builtins(event, str_keys=True, enc_hook=_plain)), TrackedEvent)
+        text = _encode(plain)
+        _check_properties(plain.properties)
+    except RecursionError:
+        raise _too_deep() from None
+    except Exception as error:
+        message = f"`properties` cannot be written as JSON: {error}. Pass plain values."
+        if isinstance(error, EventRefused):
+            raise
+        raise EventRefused("properties", "wrong_type", message) from None
+    return text
+
+
+def _check_text(name: str, value: object, length_max: int) -> None:
+    if not isinstance(value, str):
+        message = f"`{name}` is of type {type(value).__name__}. Pass a str of 1 to {length_max} characters."
+        raise EventRefused(name, "wrong_type", message)
+    if not value:
+        raise EventRefused(name, "empty", f"`{name}` is empty. Pass 1 to {length_max} characters.")
+    if len(value) > length_max:
+        message = f"`{name}` has {len(value)} characters, {length_max} are allowed. Shorten it."
+        raise EventRefused(name, "too_long", message)
+
+
+def _check_properties(properties: Mapping[str, Any]) -> None:
+    size, allowed = len(_encode(properties)), limits.PROPERTIES_BYTES_MAX
+    if size > allowed:
+        message = f"`properties` is {size} bytes of JSON, {allowed} are allowed. Send less."
+        raise EventRefused("properties", "too_large", message)
+    if _depth(properties) > limits.PROPERTIES_DEPTH_MAX:
+        raise _too_deep()
+
+
+def _too_deep() -> EventRefused:
+    message = f"`properties` is nested more than {limits.PROPERTIES_DEPTH_MAX} deep, or holds itself. Flatten it."
+    return EventRefused("properties", "too_deep", message)
+
+
+def _depth(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
+
+
+def _mended(value: Any) -> Any:
+    """The plain value, with U+FFFD for lone surrogates, and surrogates that are a pair joined."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_mended(key): _mended(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_mended(inner) for inner in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """What stands for a value that JSON does not know; raises `TypeError`."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if callable(to_list := getattr(value, "tolist", None)):
+        return to_list()
+    if isinstance(value, Collection):
+        return list(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no form there")
+
+
+_encode = json.Encoder(enc_hook=_plain).encode
+_decode = json.Decoder(TrackedEvent).decode
