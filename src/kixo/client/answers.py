@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct, json
+from msgspec import Raw, Struct, json
 
 from kixo.client.surroundings import Answer
 from kixo.event import Rejection
@@ -62,6 +62,15 @@ class Refused(NamedTuple):
 Outcome = Delivered | Again | TooLarge | Held | Refused
 
 
+class _Named(Struct):
+    """A rejected event, as the answer names it. What is missing must not turn the answer into none."""
+
+    index: int = -1
+    field: str | None = None
+    code: str = "rejected"
+    message: str = ""
+
+
 class _Words(Struct):
     """What we read of an answer; what it says besides does not matter."""
 
@@ -70,11 +79,12 @@ class _Words(Struct):
     message: str = ""
     accepted: int = 0
     rejected: int = 0
-    errors: list[Rejection] = []
+    errors: Raw = Raw(b"[]")
     limit: int | None = None
 
 
 _decode = json.Decoder(_Words).decode
+_decode_errors = json.Decoder(list[_Named]).decode
 
 
 def judge(answer: Answer, now_s: float) -> Outcome:
@@ -82,7 +92,7 @@ def judge(answer: Answer, now_s: float) -> Outcome:
     words = _words_of(answer.body)
     status = answer.status
     if status == 200 and words.status == "ok":
-        return Delivered(words.rejected, words.errors)
+        return Delivered(words.rejected, _rejections(words.errors))
     code = words.code or f"http_{status}"
     message = words.message or f"The answer was HTTP {status}."
     if status == 413 or (status == 429 and code == "too_many_events"):
@@ -92,7 +102,7 @@ def judge(answer: Answer, now_s: float) -> Outcome:
     if status in {408, 429} or status >= 500 or status < 300:
         what = message if status >= 400 else "The answer is not one of Kixo's."
         return Again(f"HTTP {status}: {what}", retry_after_s(answer.headers.get("retry-after"), now_s))
-    return Refused(code, message, words.errors)
+    return Refused(code, message, _rejections(words.errors))
 
 
 def retry_after_s(value: str | None, now_s: float) -> float | None:
@@ -124,6 +134,13 @@ def _words_of(body: bytes) -> _Words:
         return _decode(body)
     except (msgspec.DecodeError, RecursionError):
         return _Words()
+
+
+def _rejections(errors: Raw) -> list[Rejection]:
+    try:
+        return [Rejection(named.index, named.field, named.code, named.message) for named in _decode_errors(errors)]
+    except (msgspec.DecodeError, RecursionError):
+        return []
 
 
 def _redirected(answer: Answer) -> str:

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, Self
 
 from kixo.client.delivery import Delivery
-from kixo.client.envelope import batch_url, checked_envelope
+from kixo.client.envelope import batch_url, checked_envelope, checked_folder
 from kixo.client.options import Options
 from kixo.client.outbox import Outbox
 from kixo.client.report import OnDropped, OnRejected, Report, Stats
@@ -73,6 +73,7 @@ class Tracker:
     ) -> None:
         self._envelope = checked_envelope(project_id, api_key, bundle_id, platform, environment)
         self._url = batch_url(host)
+        self._spool = None if spool is None else checked_folder(spool)
         self._on_rejected = on_rejected
         self._on_dropped = on_dropped
         self._options = options or Options()
@@ -155,14 +156,14 @@ class Tracker:
             dropped=parts.store.dropped,
         )
 
-    def _prepare(self) -> None:
-        """Everything that belongs to one process. Nothing of it is running yet."""
+    def _prepare(self, avoid: Path | None = None) -> None:
+        """Everything that belongs to one process. Nothing of it is running yet. `avoid` is the parent's spool file."""
         outside, options = self._surroundings, self._options
         messages: SimpleQueue[Flush | None] = SimpleQueue()
         stamps = Stamps(outside.now_ns, outside.random_bytes)
         report = Report(self._on_rejected, self._on_dropped, outside.monotonic_s)
         outbox = Outbox(options, lambda: messages.put(None))
-        store = MemoryStore(outbox)
+        store = self._store(outbox, report, avoid)
         sender = Sender(self._envelope, self._open_transport, stamps, lambda: outside.now_ns() / 1e9)
         delivery = Delivery(store, sender, report, options, outside.monotonic_s, outside.random)
         self._machinery = Machinery(
@@ -170,6 +171,13 @@ class Tracker:
         )
         self._stamps, self._put, self._worker = stamps, outbox.put, self._machinery.worker
         self._lost_before = 0
+
+    def _store(self, outbox: Outbox, report: Report, avoid: Path | None) -> Store:
+        if self._spool is None:
+            return MemoryStore(outbox)
+        from kixo.client.spool_store import SpoolStore
+
+        return SpoolStore(self._spool, outbox, self._options, report, avoid)
 
     def _open_transport(self) -> Transport:
         return self._surroundings.open_transport(self._url, self._options.timeout_s)
@@ -189,15 +197,16 @@ class Tracker:
         if parts.worker.started:
             parts.worker.flush(self._options.exit_s_max)
         parts.outbox.close()
-        parts.worker.stop(STOP_S)
-        parts.store.close(parts.delivery.in_hand)
+        stopped = parts.worker.stop(STOP_S)
+        parts.store.close(parts.delivery.unkept)
         parts.report.tell_dropped(parts.store.dropped)
-        parts.sender.close()
+        if stopped:
+            parts.sender.close()
 
     def _after_fork_in_child(self) -> None:
         # What the parent's worker held is out of reach here: its locks, its thread, its place in the connection.
         inherited = self._machinery
-        self._prepare()
+        self._prepare(avoid=inherited.store.path)
         if self._closed:
             self._machinery.outbox.close()
         inherited.sender.close()
@@ -269,4 +278,8 @@ def follow_forks(tracker: Tracker) -> None:
 
         return call
 
-    os.register_at_fork(after_in_child=tell(Tracker._after_fork_in_child))
+    os.register_at_fork(
+        before=tell(lambda alive: alive._machinery.store.before_fork()),
+        after_in_parent=tell(lambda alive: alive._machinery.store.after_fork()),
+        after_in_child=tell(Tracker._after_fork_in_child),
+    )

@@ -17,6 +17,8 @@ from kixo.event import Rejection
 
 Piece = Sequence[bytes]
 
+EMPTY_PAUSE_S = 1.0
+
 
 class Delivery:
     """The state between two attempts. Belongs to one thread at a time."""
@@ -53,9 +55,9 @@ class Delivery:
         return self.settled + self._store.displaced
 
     @property
-    def in_hand(self) -> int:
-        """Events that were taken from the store and are not settled."""
-        return sum(map(len, self._pieces))
+    def unkept(self) -> int:
+        """Events that were taken from a store that does not keep them, and are not settled."""
+        return sum(map(len, self._pieces)) if self._load.receipt is None else 0
 
     def hurry(self) -> None:
         """Ends a wait that we imposed on ourselves; one that the server asked for goes on."""
@@ -98,6 +100,8 @@ class Delivery:
             self._load = self._store.take(self._events_max, self._bytes_max)
             self._pieces = [self._load.events] if self._load.events else []
             if not self._pieces:
+                # The store could not give what it holds, and says so itself.
+                self._pause(EMPTY_PAUSE_S, by_order=True)
                 return
         piece = self._pieces[0]
         self._conclude(piece, self._sender.send(piece))
@@ -131,8 +135,8 @@ class Delivery:
                 self._settle(piece)
             case Delivered(rejected, rejections):
                 self._report.count_delivered(max(0, len(piece) - rejected))
-                self._reject(piece, rejections)
-                self._count_unnamed(min(rejected, len(piece)) - len(rejections))
+                named = self._reject(piece, rejections)
+                self._count_unnamed(min(rejected, len(piece)) - named)
                 self._settle(piece)
         self._attempts = 0
         self._resume_at_s = 0.0
@@ -170,10 +174,12 @@ class Delivery:
             self._events_max = size
         self._pieces[:1] = [piece[start : start + size] for start in range(0, len(piece), size)]
 
-    def _reject(self, piece: Piece, rejections: Sequence[Rejection]) -> None:
-        for rejection in rejections:
-            if 0 <= rejection.index < len(piece):
-                self._report.reject(decode_event(piece[rejection.index]), rejection)
+    def _reject(self, piece: Piece, rejections: Sequence[Rejection]) -> int:
+        """Tells the app, of each event once; returns how many that were."""
+        named = {rejection.index: rejection for rejection in rejections if 0 <= rejection.index < len(piece)}
+        for index, rejection in named.items():
+            self._report.reject(decode_event(piece[index]), rejection)
+        return len(named)
 
     def _count_unnamed(self, count: int) -> None:
         if count > 0:

@@ -1,5 +1,7 @@
 """What a client is made with, checked at once: a mistake in the program shows where it was made."""
 
+import os
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kixo.errors import BadOption
@@ -41,6 +43,18 @@ def batch_url(host: str) -> str:
             f"`host` is {host!r:.200}. Give an address such as https://api.kixo.io or http://127.0.0.1:8000."
         )
     return host.rstrip("/") + PATH
+
+
+def checked_folder(path: str | Path) -> Path:
+    """The spool's folder, made if need be; raises `BadOption` where nothing can be kept there."""
+    folder = Path(path).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOption(f"`spool` is {str(path)!r}, which is no folder and cannot become one: {error}.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadOption(f"`spool` is {str(path)!r}, a folder that this process may not write to.")
+    return folder
 
 
 def _check_text(name: str, value: object, example: str) -> None:

@@ -80,6 +80,7 @@ class Report:
             return
         if self._on_dropped is not None:
             self._call(self._on_dropped, new)
+            return
         self.warn(
             "dropped", f"{new} events were dropped, {dropped} in all: there was no room or no time left for them."
         )

@@ -1,6 +1,7 @@
 """Where events wait for their turn: in memory alone, or in a spool that outlives the process (`kixo.client.spool`)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from kixo.client.outbox import Outbox
@@ -17,6 +18,11 @@ class Store(Protocol):
     """Events in order, the oldest first. The worker's alone, but for the three counts."""
 
     @property
+    def path(self) -> Path | None:
+        """The file that this process holds, if it holds one. A child of it leaves it alone."""
+        ...
+
+    @property
     def entered(self) -> int:
         """Events that came in, from this process and from earlier ones."""
         ...
@@ -29,6 +35,10 @@ class Store(Protocol):
     @property
     def displaced(self) -> int:
         """Those of them that had entered."""
+        ...
+
+    def open(self) -> None:
+        """Finds what earlier processes left. Called before anything is taken."""
         ...
 
     def waiting(self) -> tuple[int, int]:
@@ -47,8 +57,16 @@ class Store(Protocol):
         """All of the load's events have found their end, and need not be kept."""
         ...
 
-    def close(self, in_hand: int) -> None:
-        """Ends. What waits, and the `in_hand` events that were taken and not settled, is kept, or counts as dropped."""
+    def close(self, unkept: int) -> None:
+        """Ends. What waits is kept or counts as dropped, as do the `unkept` events in the worker's hands."""
+        ...
+
+    def before_fork(self) -> None:
+        """Nothing may be open when the process is forked."""
+        ...
+
+    def after_fork(self) -> None:
+        """The parent goes on."""
         ...
 
 
@@ -58,6 +76,10 @@ class MemoryStore:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._abandoned = 0
+
+    @property
+    def path(self) -> None:
+        """There is none."""
 
     @property
     def entered(self) -> int:
@@ -74,6 +96,9 @@ class MemoryStore:
         """The outbox's, and what was left at the end."""
         return self._outbox.displaced + self._abandoned
 
+    def open(self) -> None:
+        """There is nothing to find."""
+
     def waiting(self) -> tuple[int, int]:
         """What is in the outbox."""
         return len(self._outbox), self._outbox.bytes
@@ -88,6 +113,12 @@ class MemoryStore:
     def settle(self, load: Load) -> None:
         """There is nothing to forget."""
 
-    def close(self, in_hand: int) -> None:
+    def close(self, unkept: int) -> None:
         """What waits is lost."""
-        self._abandoned = in_hand + len(self._outbox.take_all())
+        self._abandoned = unkept + len(self._outbox.take_all())
+
+    def before_fork(self) -> None:
+        """There is nothing to close."""
+
+    def after_fork(self) -> None:
+        """There is nothing to open."""

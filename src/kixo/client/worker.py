@@ -96,6 +96,7 @@ class Worker:
 
     def _work(self, until_s: float | None) -> None:
         """Steps and waits until stopped or, with `until_s`, until that time or until every flush is over."""
+        self._store.open()
         while not self._stopping:
             self._receive()
             wait_s = self._delivery.step(urgent=bool(self._goals))
