@@ -129,11 +129,12 @@ def running(
     projects: int = 10,
     loader: bool = False,
     status: int = 0,
+    port: int = 0,
 ) -> Iterator[Server]:
-    """A server on free ports of loopback, which has to end in order, with `status`."""
+    """A server on free ports of loopback (or on `port`), which has to end in order, with `status`."""
     unused = make_projects(folder, projects)
     arguments = [*(() if loader else ("--no-loader",)), "--workers", str(workers)]
-    command = [KIXO, "serve", "--demo", "--data-dir", folder, "--port", "0", "--console-port", "0", *arguments]
+    command = [KIXO, "serve", "--demo", "--data-dir", folder, "--port", str(port), "--console-port", "0", *arguments]
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, **environment})
     try:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -9,18 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from kixo import Client
 from kixo.client import Options, Rejection, TrackedEvent
 from tests.clienting import WHERE
 from tests.conftest import Project, Server, running
-from tests.test_server import query, wait_until
+from tests.test_server import children, query, wait_until
 
-ROOT = Path(__file__).parent.parent
 BUNDLE = "com.example.shop"
 QUICK = Options(flush_interval_s=0.05, retry_s_max=0.2, timeout_s=5, exit_s_max=30)
 
@@ -107,39 +105,110 @@ def tracking(client: Client, tracked: list[str]) -> Iterator[None]:
         thread.join()
 
 
-def fixed_port() -> int:
-    """A port that is free now, for a server that has to come back on the same one."""
-    with httpx.HTTPTransport() as _:
-        import socket
+def free_port() -> int:
+    """A port that is free now, for a server that has to come back on it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+
+def kill_all(server: Server) -> None:
+    victims = [server.process.pid, *(pid for role in ("worker", "loader", "console") for pid in children(server, role))]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
+def test_a_restart_of_the_server_under_load_loses_nothing_and_doubles_nothing(tmp_path: Path, spooled: bool) -> None:
+    port = free_port()
+    spool = tmp_path / "spool" if spooled else None
+    tracked: list[str] = []
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with running(folder, {}, loader=True, port=port) as server:
+        project = server.project()
+        client = Client(project.id, project.key, BUNDLE, host=server.url, options=QUICK, spool=spool)
+        with tracking(client, tracked):
+            wait_until(lambda: client.stats.delivered > 200)
+    with tracking(client, tracked):
+        wait_until(lambda: client.stats.queued > 100)
+        with running(folder, {}, loader=True, port=port, status=-signal.SIGKILL) as server:
+            before = client.stats.delivered
+            wait_until(lambda: client.stats.delivered > before + 200)
+            kill_all(server)
+        wait_until(lambda: client.stats.queued > 100)
+    with running(folder, {}, loader=True, port=port):
+        assert client.flush(60)
+        client.close()
+        wait_until(lambda: len(stored(folder)) >= len(tracked))
+        assert Counter(stored(folder)) == Counter(tracked)
+    assert client.stats.delivered == len(tracked)
+
+
+EMBEDDED = """
+import sys
+from kixo import Client
+from kixo.client import Options
+
+project, key, host, spool = sys.argv[1:]
+client = Client(project, key, "com.example.shop", host=host, spool=spool, options=Options(flush_interval_s=0.05))
+for line in sys.stdin:
+    client.track(line.strip(), device_id="d", session_id="s")
+    print(client.stats.delivered, flush=True)
+"""
+
+
+def test_an_app_that_is_killed_loses_at_most_what_was_not_spooled_and_doubles_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with running(folder, {}, loader=True) as server:
+        project = server.project()
+        spool = tmp_path / "spool"
+        arguments = [project.id, project.key, server.url, str(spool)]
+        started = 0
+        for _ in range(3):
+            with embedded(arguments) as app:
+                assert app.stdin is not None
+                assert app.stdout is not None
+                delivered = 0
+                while delivered < 100:
+                    app.stdin.write(f"{started}\n".encode())
+                    app.stdin.flush()
+                    started += 1
+                    delivered = int(app.stdout.readline())
+                app.kill()
+        with Client(project.id, project.key, BUNDLE, host=server.url, spool=spool) as client:
+            assert client.flush(60)
+        wait_until(lambda: query(folder, "SELECT sum(received) AS n FROM loads") == accepted(server))
+        found = Counter(stored(folder))
+    assert set(found.values()) == {1}
+    assert set(found) <= set(map(str, range(started)))
+    assert len(found) >= 300
+
+
+def accepted(server: Server) -> list[dict[str, object]]:
+    return [{"n": int(server.metric('kixo_events_total{outcome="accepted"}'))}]
 
 
 @contextmanager
-def serving(folder: Path, port: int, *, end: int) -> Iterator[None]:
-    """A server on that port, which ends by that signal."""
-    kixo = Path(sys.executable).parent / "kixo"
-    places = ["--data-dir", str(folder), "--port", str(port), "--console-port", "0", "--workers", "1"]
-    process = subprocess.Popen([kixo, "serve", *places], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: is_ready(port))
-        yield
-    finally:
-        if end == signal.SIGKILL:
-            for child in children(process.pid):
-                os.kill(child, signal.SIGKILL)
-        process.send_signal(end)
-        process.wait(30)
+def embedded(arguments: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-c", EMBEDDED, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as app:
+        try:
+            yield app
+        finally:
+            app.kill()
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+def test_a_server_that_is_full_is_waited_for(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path, {"KIXO_LOG_FREE_BYTES_MIN": str(2**60)}, port=port) as server:
+        project = server.project()
+        client = Client(project.id, project.key, BUNDLE, host=server.url, options=QUICK)
+        client.track("a", **WHERE)
+        wait_until(lambda: server.metric('kixo_requests_total{code="unavailable",status="503"}') >= 1)
+        assert client.stats.queued == 1
+    with running(tmp_path, {}, port=port) as server:
+        assert client.flush(30)
+        assert [event["event_name"] for payload in server.payloads(project) for event in payload["batch"]] == ["a"]
+    client.close()

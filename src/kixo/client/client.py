@@ -9,9 +9,8 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from kixo.client.delivery import Delivery
 from kixo.client.envelope import batch_url, checked_envelope, checked_folder
@@ -25,6 +24,9 @@ from kixo.client.surroundings import Surroundings, Transport
 from kixo.client.tracked import EventRefused, TrackedEvent, encode_event, instant_text
 from kixo.client.worker import Flush, Worker
 from kixo.event import ENVIRONMENT_DEFAULT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOST = "https://api.kixo.io"
 # How long `close` waits for an attempt that is under way once its deadline has passed.
@@ -65,7 +67,7 @@ class Tracker:
         environment: str = ENVIRONMENT_DEFAULT,
         host: str = HOST,
         *,
-        spool: str | Path | None = None,
+        spool: "str | Path | None" = None,
         on_rejected: OnRejected | None = None,
         on_dropped: OnDropped | None = None,
         options: Options | None = None,
@@ -156,7 +158,7 @@ class Tracker:
             dropped=parts.store.dropped,
         )
 
-    def _prepare(self, avoid: Path | None = None) -> None:
+    def _prepare(self, avoid: "Path | None" = None) -> None:
         """Everything that belongs to one process. Nothing of it is running yet. `avoid` is the parent's spool file."""
         outside, options = self._surroundings, self._options
         messages: SimpleQueue[Flush | None] = SimpleQueue()
@@ -172,7 +174,7 @@ class Tracker:
         self._stamps, self._put, self._worker = stamps, outbox.put, self._machinery.worker
         self._lost_before = 0
 
-    def _store(self, outbox: Outbox, report: Report, avoid: Path | None) -> Store:
+    def _store(self, outbox: Outbox, report: Report, avoid: "Path | None") -> Store:
         if self._spool is None:
             return MemoryStore(outbox)
         from kixo.client.spool_store import SpoolStore

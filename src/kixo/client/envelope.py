@@ -1,11 +1,13 @@
 """What a client is made with, checked at once: a mistake in the program shows where it was made."""
 
 import os
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from kixo.errors import BadOption
 from kixo.event import BUNDLE_ID_LENGTH_MAX, ENVIRONMENTS, PLATFORMS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PATH = "/v1/batch"
 
@@ -32,6 +34,8 @@ def checked_envelope(project_id: str, api_key: str, bundle_id: str, platform: st
 
 def batch_url(host: str) -> str:
     """The address that batches go to; raises `BadOption`."""
+    from urllib.parse import urlsplit
+
     _check_text("host", host, "https://api.kixo.io")
     try:
         url = urlsplit(host)
@@ -45,8 +49,10 @@ def batch_url(host: str) -> str:
     return host.rstrip("/") + PATH
 
 
-def checked_folder(path: str | Path) -> Path:
+def checked_folder(path: "str | Path") -> "Path":
     """The spool's folder, made if need be; raises `BadOption` where nothing can be kept there."""
+    from pathlib import Path
+
     folder = Path(path).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)

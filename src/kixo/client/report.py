@@ -1,9 +1,8 @@
 """What became of events that did not get through: counted, told to the app, and logged at a bounded rate."""
 
-import logging
 import threading
 from collections.abc import Callable
-from typing import TypeVarTuple
+from typing import TYPE_CHECKING, TypeVarTuple
 
 from msgspec import Struct
 
@@ -13,9 +12,19 @@ from kixo.event import Rejection
 OnRejected = Callable[[TrackedEvent, Rejection], object]
 OnDropped = Callable[[int], object]
 
+if TYPE_CHECKING:
+    import logging
+
 SILENCE_S = 60.0
 
 Arguments = TypeVarTuple("Arguments")
+
+
+def log() -> "logging.Logger":
+    """The client's logger. Most programs have `logging` loaded; those that have not are not made to wait for it."""
+    import logging
+
+    return logging.getLogger("kixo.client")
 
 
 class Stats(Struct, frozen=True, kw_only=True):
@@ -43,7 +52,6 @@ class Report:
         self._on_rejected = on_rejected
         self._on_dropped = on_dropped
         self._monotonic_s = monotonic_s
-        self._log = logging.getLogger("kixo.client")
         self._lock = threading.RLock()
         self._last_s: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
@@ -95,15 +103,15 @@ class Report:
                 return
             self._last_s[topic] = now_s
             unsaid = self._unsaid.pop(topic, 0)
-        self._log.warning("%s%s", sentence, f" ({unsaid} more warnings like this were left out.)" if unsaid else "")
+        log().warning("%s%s", sentence, f" ({unsaid} more warnings like this were left out.)" if unsaid else "")
 
     def alarm(self, sentence: str) -> None:
         """Logs an error that somebody has to mend."""
-        self._log.error("%s", sentence)
+        log().error("%s", sentence)
 
     def defect(self, sentence: str) -> None:
         """Logs an exception nobody expected, inside of its `except`."""
-        self._log.exception("%s", sentence)
+        log().exception("%s", sentence)
 
     def _call(self, callback: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
         try:

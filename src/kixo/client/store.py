@@ -1,10 +1,12 @@
 """Where events wait for their turn: in memory alone, or in a spool that outlives the process (`kixo.client.spool`)."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kixo.client.outbox import Outbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Load(NamedTuple):
@@ -18,7 +20,7 @@ class Store(Protocol):
     """Events in order, the oldest first. The worker's alone, but for the three counts."""
 
     @property
-    def path(self) -> Path | None:
+    def path(self) -> "Path | None":
         """The file that this process holds, if it holds one. A child of it leaves it alone."""
         ...
 
