@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kixo.cli import COMMANDS, INTERRUPTED, READER_GONE, Command, build
+from kixo.client.options import option_rows
 from kixo.errors import REQUEST_ERRORS, OperatorError
 from kixo.event import EVENT_TYPES, REJECTION_CODES
 from kixo.lake.schema import TABLES, Table
@@ -48,10 +49,20 @@ def _range(row: Any) -> str:
 
 
 def _amount(row: Any, value: object) -> str:
+    return _sized(value, row.metadata["unit"])
+
+
+def _sized(value: object, unit: str) -> str:
     text = f"`{value}`"
-    if row.metadata["unit"] != "bytes" or not isinstance(value, int) or value < MIB:
+    if unit != "bytes" or not isinstance(value, int) or value < MIB:
         return text
     return f"{text} ({value // GIB} GiB)" if value % GIB == 0 else f"{text} ({value // MIB} MiB)"
+
+
+def options() -> str:
+    """Every option of the Python client."""
+    rows = [(f"`{name}`", _sized(default, unit), unit, sentence) for name, default, unit, sentence in option_rows()]
+    return table(("option", "default", "unit", "what it is"), rows)
 
 
 def commands() -> str:
@@ -172,7 +183,8 @@ def _view(view: View) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    function.__name__: function for function in (settings, commands, metrics, errors, rejections, types, exits, tables)
+    function.__name__: function
+    for function in (settings, options, commands, metrics, errors, rejections, types, exits, tables)
 }
 
 

@@ -1,5 +1,6 @@
 """The docs keep their word: what can be checked in them is checked here, or the build fails."""
 
+import inspect
 import json
 import re
 import shlex
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 from cyclopts import App, CycloptsError, Parameter
 
+from kixo import Client
 from kixo import event as limits
 from kixo.cli import COMMANDS, INTERRUPTED, READER_GONE, build
+from kixo.client import Options
 from kixo.clock import RULES
 from kixo.errors import REQUEST_ERRORS, OperatorError, RequestError
 from kixo.lake.schema import TABLES, Table
@@ -22,11 +25,12 @@ from kixo.metrics import CATALOGUE
 from kixo.query.views import COMPUTED, View
 from kixo.settings import ENVIRONMENT_PREFIX, setting_fields
 from kixo.timestamp import format_us, parse_us
+from tests.conftest import Project, Server
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXPECTED = {"quickstart", "api", "operating", "architecture", "performance", "reliability"}
+EXPECTED = {"quickstart", "api", "python", "operating", "architecture", "performance", "reliability"}
 GENERATOR = ROOT / "scripts" / "docs_tables.py"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -250,6 +254,36 @@ def test_every_example_in_python_or_json_is_well_formed(path: Path) -> None:
             compile(block, path.name, "exec")
         if language == "json":
             json.loads(block)
+
+
+def test_the_client_page_starts_with_five_lines_that_work(server: Server, project: Project) -> None:
+    language, block = FENCE.findall(page("python"))[0]
+    lines = [line for line in block.splitlines() if line]
+    assert language == "python"
+    assert len(lines) <= 5
+    assert "kx_proj_abc123" in block
+    assert "http://127.0.0.1:8000" in block
+    mine = block.replace("kx_proj_abc123", project.id).replace("kx_key_xyz789", project.key)
+    script = mine.replace("http://127.0.0.1:8000", server.url)
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == "delivered: True\n"
+    assert len(server.frames(project)) == 1
+
+
+def test_every_option_of_the_client_is_there() -> None:
+    documented = {cells[0].strip("`") for cells in rows(section(page("python"), "## Options"))}
+    assert set(Options.__struct_fields__) <= documented
+
+
+def test_the_methods_of_the_client_are_shown_as_they_are() -> None:
+    text = page("python")
+    for name, _ in inspect.getmembers(Client, inspect.isfunction):
+        if not name.startswith("_"):
+            assert f"`{name}(" in text, name
+    shown = re.search(r"`track\((.*?)\)`", text)
+    assert shown is not None
+    names = list(inspect.signature(Client.track).parameters)[1:]
+    assert re.findall(r"[a-z_]+", re.sub(r"=[^,]+", "", shown[1])) == names
 
 
 def test_every_make_target_that_is_shown_exists() -> None:
