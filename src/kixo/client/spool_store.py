@@ -140,9 +140,11 @@ class SpoolStore:
 
     def after_fork(self) -> None:
         """Opens the file again, before others find it free. Called in the parent alone."""
-        if self._was_open:
-            self.open()
-        self._lock.release()
+        try:
+            if self._was_open:
+                self.open()
+        finally:
+            self._lock.release()
 
     def _write(self) -> bool:
         """Moves what there is room for to disk; False where that failed, and all is still in memory."""

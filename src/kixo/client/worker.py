@@ -58,7 +58,9 @@ class Worker:
                 self._thread.start()
             except RuntimeError as error:
                 self._thread = None
-                self._report.warn("thread", f"No thread for sending ({error}): only `flush` and `close` send events.")
+                # At the end of a program no thread can start, and the `close` that follows sends what there is.
+                if threading.main_thread().is_alive():
+                    self._report.warn("thread", f"No thread ({error}): only `flush` and `close` send events.")
 
     def wake(self) -> None:
         """Tells the thread to look around."""
