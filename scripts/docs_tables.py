@@ -13,6 +13,7 @@ from typing import Any
 
 from kixo.cli import COMMANDS, INTERRUPTED, READER_GONE, Command, build
 from kixo.client.options import option_rows
+from kixo.conformance.case import load
 from kixo.errors import REQUEST_ERRORS, OperatorError
 from kixo.event import EVENT_TYPES, REJECTION_CODES
 from kixo.lake.schema import TABLES, Table
@@ -156,7 +157,10 @@ def types() -> str:
 
 def exits() -> str:
     """Every status a command can end with."""
-    rows: list[tuple[int, str]] = [(0, "Done."), (1, "A defect of the program, with a traceback.")]
+    rows: list[tuple[int, str]] = [
+        (0, "Done."),
+        (1, "A defect of the program, with a traceback; or a client failed `kixo conformance`."),
+    ]
     for error in OperatorError.__subclasses__():
         rows.append((error.exit_code, str(error.__doc__).split("\n", maxsplit=1)[0]))
     rows += [(INTERRUPTED, "Interrupted, or a second signal ended the server at once.")]
@@ -182,9 +186,20 @@ def _view(view: View) -> str:
     return f"#### `{view.name}` (view)\n\n{view.sentence}\n\n" + table(("column", "what it holds"), rows)
 
 
+def checks() -> str:
+    """What the conformance kit checks."""
+    rows = [(f"`{check.name}`", check.what, check.why) for check in load().checks]
+    return table(("check", "what has to be so", "why it matters"), rows)
+
+
+def cases() -> str:
+    """The cases of the conformance kit."""
+    return table(("case", "what happens", "why"), [(f"`{case.name}`", case.what, case.why) for case in load().cases])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (settings, options, commands, metrics, errors, rejections, types, exits, tables)
+    for function in (settings, options, commands, metrics, errors, rejections, types, exits, tables, checks, cases)
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cyclopts import App, CycloptsError, Parameter
 
@@ -19,6 +20,8 @@ from kixo import event as limits
 from kixo.cli import COMMANDS, INTERRUPTED, READER_GONE, build
 from kixo.client import Options
 from kixo.clock import RULES
+from kixo.conformance import case as conformance
+from kixo.conformance.trace import Report
 from kixo.errors import REQUEST_ERRORS, OperatorError, RequestError
 from kixo.lake.schema import TABLES, Table
 from kixo.metrics import CATALOGUE
@@ -30,7 +33,7 @@ from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXPECTED = {"quickstart", "api", "python", "operating", "architecture", "performance", "reliability"}
+EXPECTED = {"api", "architecture", "conformance", "operating", "performance", "python", "quickstart", "reliability"}
 GENERATOR = ROOT / "scripts" / "docs_tables.py"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -216,6 +219,12 @@ def test_every_column_of_every_table_is_there(table: Table) -> None:
 def test_every_column_of_every_view_is_there(view: View) -> None:
     found = rows(section(page("architecture"), f"#### `{view.name}` (view)"))[2:]
     assert found == [[f"`{name}`", sentence] for name, sentence in view.columns]
+
+
+@pytest.mark.parametrize("struct", [conformance.Case, conformance.Tracked, conformance.Answer, conformance.Options, Report], ids=lambda struct: str(struct.__name__))
+def test_every_member_of_the_conformance_kit_is_there(struct: type[msgspec.Struct]) -> None:
+    for member in struct.__struct_fields__:
+        assert f"`{member}`" in page("conformance") or f'"{member}"' in page("conformance")
 
 
 def test_every_exit_code_is_there() -> None:

@@ -1,7 +1,7 @@
 """The command line: which commands there are, and how one ends.
 
     status  0  done
-            1  a defect of ours, with a traceback
+            1  a defect of ours, with a traceback; or the client failed `kixo conformance`
             2  to  7  an `OperatorError`, see `kixo.errors`; 2 is also an unknown command or argument
           130  interrupted
           141  the reader of our output went away
@@ -41,6 +41,7 @@ COMMANDS = (
     Command("tail", "kixo.cli.tail:tail", "Follow events as they arrive, accepted and rejected."),
     Command("audit", "kixo.cli.audit:audit", "Recompute from log and tables what became of every event."),
     Command("bench", "kixo.cli.bench:bench", "Measure this machine: durable events a second, latency, memory."),
+    Command("conformance", "kixo.cli.conformance:conformance", "Prove a client: run it against scripted answers."),
     Command("project create", "kixo.cli.project:create", "Make a project."),
     Command("project list", "kixo.cli.project:show", "List all projects."),
     Command("key create", "kixo.cli.key:create", "Make a key of a project and show it, this once."),
