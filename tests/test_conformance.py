@@ -177,7 +177,7 @@ class TestCommand:
         assert all(name in output for name in CASES)
 
     def test_a_case_can_be_driven_by_hand(self) -> None:
-        command = [KIXO, "conformance", "--serve", "partial"]
+        command = [str(KIXO), "conformance", "--serve", "partial"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
             assert process.stdout is not None
             url = next(found[1] for line in process.stdout if (found := re.search(r"Send to (\S+)\.", line)))

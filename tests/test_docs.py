@@ -33,7 +33,7 @@ from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXPECTED = {"api", "architecture", "conformance", "operating", "performance", "python", "quickstart", "reliability"}
+EXPECTED = {"api", "architecture", "conformance", "import-export", "operating", "performance", "python", "quickstart", "reliability"}
 GENERATOR = ROOT / "scripts" / "docs_tables.py"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

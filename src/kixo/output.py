@@ -54,7 +54,7 @@ def print_error(message: str) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: float) -> Iterator[Callable[[float], None]]:
+def progress_bar(title: str, total: float | None) -> Iterator[Callable[[float], None]]:
     """A bar on stderr while the block runs, none off a terminal; the block calls what it gets with each advance."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(sys.stderr), disable=not sys.stderr.isatty()) as progress:

@@ -38,6 +38,7 @@ GROUPS = {
 COMMANDS = (
     Command("serve", "kixo.cli.serve:serve", "Take events, keep them, and answer questions about them."),
     Command("query", "kixo.cli.query:query", "Ask the tables in SQL, read-only, while the server runs."),
+    Command("export", "kixo.cli.export:export", "Write events as JSON lines, CSV or Parquet."),
     Command("tail", "kixo.cli.tail:tail", "Follow events as they arrive, accepted and rejected."),
     Command("audit", "kixo.cli.audit:audit", "Recompute from log and tables what became of every event."),
     Command("bench", "kixo.cli.bench:bench", "Measure this machine: durable events a second, latency, memory."),
