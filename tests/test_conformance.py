@@ -41,11 +41,15 @@ def verdict_of(name: str, *arguments: str) -> Verdict:
 
 
 def test_a_client_that_is_right_passes_every_case() -> None:
-    failed: list[Verdict] = []
     verdicts = run_cases(KIT, KIT.cases, " ".join(TOY), 4, 60.0, lambda verdict: None)
-    failed = [verdict for verdict in verdicts if not verdict.passed]
-    assert failed == []
+    assert [verdict for verdict in verdicts if not verdict.passed] == []
     assert [verdict.case for verdict in verdicts] == list(CASES)
+
+
+def test_the_python_client_passes_every_case() -> None:
+    command = f"{sys.executable} -m kixo.client.conformance"
+    verdicts = run_cases(KIT, KIT.cases, command, 4, 60.0, lambda verdict: None)
+    assert [verdict for verdict in verdicts if not verdict.passed] == []
 
 
 @pytest.mark.parametrize("wrong", WRONG)
