@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("kixo.formats", "kixo.ingest", "kixo.loader", "kixo.query", "kixo.audit", "kixo.tail"),
     ("kixo.http", "kixo.console", "kixo.output"),
     ("kixo.server",),
-    ("kixo.bench", "kixo.conformance"),
+    ("kixo.bench", "kixo.conformance", "kixo.send"),
     ("kixo.cli",),
     ("kixo.__main__",),
 )

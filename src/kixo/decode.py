@@ -160,7 +160,7 @@ def _read_members(body: bytes) -> dict[str, Raw]:
         str(body, "utf-8")
     except UnicodeDecodeError as error:
         _raise_invalid_json("The body is not UTF-8", error.start)
-    body = _mend_surrogates(body)
+    body = mend_surrogates(body)
     try:
         return _request_members(body)
     except msgspec.ValidationError:
@@ -175,7 +175,7 @@ def _raise_invalid_json(reason: str, position: int) -> NoReturn:
     raise InvalidJSON(f"{reason} (at byte {position}). Send one JSON object in UTF-8.", position=position) from None
 
 
-def _mend_surrogates(body: bytes) -> bytes:
+def mend_surrogates(body: bytes) -> bytes:
     """Lone surrogate escapes become U+FFFD, in place and of the same length, so positions stay true."""
     if _ODD_ESCAPE.search(body) is None:
         return body

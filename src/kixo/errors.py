@@ -24,7 +24,9 @@
     │   ├── DataFolderError          4
     │   ├── AddressInUse             5
     │   ├── RegistryLocked           6
-    │   └── StartFailed              7
+    │   ├── StartFailed              7
+    │   ├── SendFailed               8
+    │   └── EventsRejected           9
     └── BadOption                    raised where an app makes a client of what cannot be
 
 The docstring of a `RequestError` stands in the public documents; its message says what is wrong, the limit and the
@@ -238,3 +240,15 @@ class StartFailed(OperatorError):
 
 class BadOption(KixoError, ValueError):
     """A client was made with something that cannot be. Nothing was sent."""
+
+
+class SendFailed(OperatorError):
+    """Events of an import could not be delivered."""
+
+    exit_code = 8
+
+
+class EventsRejected(OperatorError):
+    """Some events of an import were not taken; all others were."""
+
+    exit_code = 9

@@ -2,7 +2,7 @@
 
     status  0  done
             1  a defect of ours, with a traceback; or the client failed `kixo conformance`
-            2  to  7  an `OperatorError`, see `kixo.errors`; 2 is also an unknown command or argument
+            2  to  9  an `OperatorError`, see `kixo.errors`; 2 is also an unknown command or argument
           130  interrupted
           141  the reader of our output went away
 
@@ -38,6 +38,7 @@ GROUPS = {
 COMMANDS = (
     Command("serve", "kixo.cli.serve:serve", "Take events, keep them, and answer questions about them."),
     Command("query", "kixo.cli.query:query", "Ask the tables in SQL, read-only, while the server runs."),
+    Command("send", "kixo.cli.send:send", "Send the events of a file: JSON lines, CSV or Parquet."),
     Command("export", "kixo.cli.export:export", "Write events as JSON lines, CSV or Parquet."),
     Command("tail", "kixo.cli.tail:tail", "Follow events as they arrive, accepted and rejected."),
     Command("audit", "kixo.cli.audit:audit", "Recompute from log and tables what became of every event."),
