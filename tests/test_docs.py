@@ -33,7 +33,17 @@ from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXPECTED = {"api", "architecture", "conformance", "import-export", "operating", "performance", "python", "quickstart", "reliability"}
+EXPECTED = {
+    "api",
+    "architecture",
+    "conformance",
+    "import-export",
+    "operating",
+    "performance",
+    "python",
+    "quickstart",
+    "reliability",
+}
 GENERATOR = ROOT / "scripts" / "docs_tables.py"
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -221,7 +231,11 @@ def test_every_column_of_every_view_is_there(view: View) -> None:
     assert found == [[f"`{name}`", sentence] for name, sentence in view.columns]
 
 
-@pytest.mark.parametrize("struct", [conformance.Case, conformance.Tracked, conformance.Answer, conformance.Options, Report], ids=lambda struct: str(struct.__name__))
+@pytest.mark.parametrize(
+    "struct",
+    [conformance.Case, conformance.Tracked, conformance.Answer, conformance.Options, Report],
+    ids=lambda struct: str(struct.__name__),
+)
 def test_every_member_of_the_conformance_kit_is_there(struct: type[msgspec.Struct]) -> None:
     for member in struct.__struct_fields__:
         assert f"`{member}`" in page("conformance") or f'"{member}"' in page("conformance")
