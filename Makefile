@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint types light bench torture soak fuzz audit lock clean
+.PHONY: serve test lint types light bench torture soak fuzz audit web webcheck lock clean
 
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
@@ -48,6 +48,18 @@ audit:
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)-audit/bin/python scripts/audit_dependencies.py $(VENV)-audit/bin $(ARGUMENTS)
 
+# Builds the browser SDK into the server's package; needs Node.js 18 or later. The result is committed.
+web: sdk/web/node_modules/installed
+	cd sdk/web && npm run --silent build
+
+# Types, lint, and whether what is committed is what the sources give.
+webcheck: sdk/web/node_modules/installed
+	cd sdk/web && npm run --silent check
+
+sdk/web/node_modules/installed: sdk/web/package-lock.json
+	cd sdk/web && npm ci --no-audit --no-fund
+	touch $@
+
 $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "Installing packages into $(VENV), which takes about a minute."
 	$(PYTHON) -m venv $(VENV)
@@ -64,4 +76,4 @@ lock:
 		pyproject.toml requirements-build.in -o requirements.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist
+	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist sdk/web/node_modules sdk/web/dist

@@ -4,6 +4,8 @@
 A table stands between `<!-- table: name -->` and `<!-- end -->`. Whatever else a page says is left as it is.
 """
 
+import base64
+import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -195,11 +197,17 @@ def checks() -> str:
 def cases() -> str:
     """The cases of the conformance kit."""
     return table(("case", "what happens", "why"), [(f"`{case.name}`", case.what, case.why) for case in load().cases])
+def integrity() -> str:
+    """The script tag that runs exactly this version of the browser SDK."""
+    script = (ROOT / "src" / "kixo" / "http" / "sdk" / "kixo.js").read_bytes()
+    digest = base64.b64encode(hashlib.sha384(script).digest()).decode()
+    source = '<script src="https://events.example.com/kixo.js" crossorigin="anonymous"'
+    return f'```html\n{source}\n  integrity="sha384-{digest}"></script>\n```\n'
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (settings, options, commands, metrics, errors, rejections, types, exits, tables, checks, cases)
+    for function in (settings, options, commands, metrics, errors, rejections, types, exits, tables, checks, cases, integrity)
 }
 
 

@@ -36,6 +36,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 EXPECTED = {
     "api",
     "architecture",
+    "browser",
     "conformance",
     "import-export",
     "operating",
@@ -43,6 +44,7 @@ EXPECTED = {
     "python",
     "quickstart",
     "reliability",
+    "security",
 }
 GENERATOR = ROOT / "scripts" / "docs_tables.py"
 

@@ -33,7 +33,7 @@ class Metric:
 
 def _answers() -> tuple[str, ...]:
     errors = sorted({f"{error.status} {error.code}" for error in REQUEST_ERRORS})
-    return ("200 ok", "204 preflight", *errors)
+    return ("200 ok", "204 preflight", "304 not_modified", *errors)
 
 
 ANSWERS = _answers()

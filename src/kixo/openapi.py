@@ -51,6 +51,8 @@ def document(settings: Settings) -> dict[str, Any]:
             "/healthz": {"get": _page("Whether the server is alive.", {"status": "ok"}, ())},
             "/readyz": {"get": _page("Whether events can be stored now.", {"status": "ready"}, (Unavailable,))},
             "/openapi.json": {"get": _page("This document.", None, ())},
+            "/kixo.js": {"get": _script("The browser SDK, for a script tag.")},
+            "/kixo.mjs": {"get": _script("The browser SDK, as an ES module.")},
         },
         "components": {"schemas": schemas, "headers": _headers()},
     }
@@ -105,6 +107,12 @@ def _page(summary: str, example: dict[str, str] | None, errors: tuple[type[Reque
     answers = _answers(errors)
     answers["200"] = {"description": summary, "content": {"application/json": content}}
     return {"summary": summary, "responses": dict(sorted(answers.items()))}
+
+
+def _script(summary: str) -> dict[str, Any]:
+    content = {"text/javascript": {"schema": {"type": "string"}}}
+    unchanged = {"description": "The file is still the one that `If-None-Match` names."}
+    return {"summary": summary, "responses": {"200": {"description": summary, "content": content}, "304": unchanged}}
 
 
 def _answers(errors: tuple[type[RequestError], ...]) -> dict[str, Any]:

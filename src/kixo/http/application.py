@@ -18,6 +18,7 @@ from kixo.errors import (
 )
 from kixo.http.answers import COMMON, PREFLIGHT, Answer, failure, limit_policy, success
 from kixo.http.body import BodyReader
+from kixo.http.browser import PATHS, Script, script_answer
 from kixo.inflate import inflate
 from kixo.ingest import Admission, Ingest, Payload, Place, Refusal
 from kixo.log.group_commit import GroupCommit
@@ -67,6 +68,7 @@ class Application:
         now_us: Callable[[], int],
         timer_ns: Callable[[], int],
         openapi: bytes,
+        scripts: dict[str, Script],
         settings: Settings,
     ) -> None:
         self._ingest = ingest
@@ -78,6 +80,7 @@ class Application:
         self._now_us = now_us
         self._timer_ns = timer_ns
         self._openapi = openapi
+        self._scripts = scripts
         self._bytes_max = settings.body_bytes_max
         self._large = asyncio.Lock()
         self._policy = limit_policy(settings.requests_per_second_max)
@@ -116,7 +119,7 @@ class Application:
             return await self._refuse(protocol, NotFound(message))
         if scope.method not in {"GET", "HEAD"}:
             return await self._refuse(protocol, _wrong_method(scope.method, "GET, HEAD"))
-        answer = await page(self)
+        answer = await page(self, scope)
         return answer if scope.method == "GET" else answer._replace(body=b"")
 
     async def _refuse(self, protocol: Any, error: RequestError) -> Answer:
@@ -164,23 +167,27 @@ class Application:
             return failure(admission.refusal, admission.place.verdict, self._policy)
         return success(admission.body, admission.place.verdict, self._policy)
 
-    async def _health(self) -> Answer:
+    async def _health(self, _scope: Any) -> Answer:
         return Answer(200, "ok", COMMON, b'{"status":"ok"}')
 
-    async def _readiness(self) -> Answer:
+    async def _readiness(self, _scope: Any) -> Answer:
         reason = await self._ready()
         if reason is None:
             return Answer(200, "ok", COMMON, b'{"status":"ready"}')
         return failure(Unavailable(reason, retry_after_s=1), None, self._policy)
 
-    async def _schema(self) -> Answer:
+    async def _schema(self, _scope: Any) -> Answer:
         return Answer(200, "ok", COMMON, self._openapi)
 
+    async def _script(self, scope: Any) -> Answer:
+        return script_answer(self._scripts[scope.path], scope.headers)
 
-_PAGES: dict[str, Callable[[Application], Awaitable[Answer]]] = {
+
+_PAGES: dict[str, Callable[[Application, Any], Awaitable[Answer]]] = {
     "/healthz": Application._health,
     "/readyz": Application._readiness,
     "/openapi.json": Application._schema,
+    **dict.fromkeys(PATHS, Application._script),
 }
 
 

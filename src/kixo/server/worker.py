@@ -16,6 +16,7 @@ from msgspec import json
 from kixo.errors import Unavailable
 from kixo.http.application import Application
 from kixo.http.body import BodyReader
+from kixo.http.browser import open_scripts
 from kixo.ingest import Ingest
 from kixo.layout import Layout
 from kixo.limits import RingFile
@@ -76,6 +77,7 @@ async def _work(assignment: Assignment) -> None:
             now_us,
             time.monotonic_ns,
             json.encode(document(settings)),
+            open_scripts(),
             settings,
         )
         async with _polling(source, settings, log):
