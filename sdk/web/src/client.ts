@@ -72,7 +72,7 @@ function run(options: Options, host: string): Running {
   const store = openStore();
   const scope = `kixo:${projectId}:`;
   const queueScope = `${scope}${environment}:${bundleId}:`;
-  const queue = openQueue(store, `${queueScope}event:`);
+  const queue = openQueue(store, `${queueScope}event:`, options);
   const sender = openSender(options, `${host.replace(/\/$/, "")}/v1/batch`, store, queue, queueScope);
   const sessions = openSessions(
     store,

@@ -2,14 +2,12 @@
 // dead tab left is there for whoever sends next. An entry is `<claim>|<event as JSON>`. The claim is the time until
 // which a sender counts on an answer, 0 for none: until then nobody else sends the event. A claim whose sender died
 // runs out, and the event is sent again with the same id.
-import type { KixoEvent } from "./api";
+import type { KixoEvent, Options } from "./api";
 import type { TextStore } from "./storage";
 
-const EVENTS_MAX = 1000;
-const CHARACTERS_MAX = 1_000_000;
 // The server refuses more.
 const EVENT_CHARACTERS_MAX = 100_000;
-const CLAIM_MS_MAX = 60_000;
+const CLAIM_MS_MAX = 600_000;
 
 export interface Batch {
   keys: string[];
@@ -31,7 +29,11 @@ export interface Queue {
   isEmpty(): boolean;
 }
 
-export function openQueue(store: TextStore, prefix: string): Queue {
+export function openQueue(
+  store: TextStore,
+  prefix: string,
+  { queueEvents = 1000, queueCharacters = 1_000_000 }: Options,
+): Queue {
   let total = 0;
   let characters = 0;
   let size = 0;
@@ -59,7 +61,7 @@ export function openQueue(store: TextStore, prefix: string): Queue {
   function makeRoom(length: number): void {
     waiting();
     for (const key of store.keys(prefix)) {
-      if (total < EVENTS_MAX && characters + length <= CHARACTERS_MAX) {
+      if (total < queueEvents && characters + length <= queueCharacters) {
         break;
       }
       characters -= (store.get(key) || "").length;
@@ -85,7 +87,7 @@ export function openQueue(store: TextStore, prefix: string): Queue {
       if (entry.length > EVENT_CHARACTERS_MAX) {
         throw new Error("Too large: properties may have 64 KiB.");
       }
-      if (total >= EVENTS_MAX || characters + entry.length > CHARACTERS_MAX) {
+      if (total >= queueEvents || characters + entry.length > queueCharacters) {
         makeRoom(entry.length);
       }
       store.set(prefix + event.event_id, entry);
@@ -99,7 +101,7 @@ export function openQueue(store: TextStore, prefix: string): Queue {
       for (const [key, entry] of waiting()) {
         const text = entry.slice(entry.indexOf("|") + 1);
         bytes += new Blob([text]).size + 1;
-        if (batch.keys.length >= eventsMax || (bytes > bytesMax && batch.keys.length)) {
+        if (batch.keys.length >= eventsMax || bytes > bytesMax) {
           break;
         }
         batch.keys.push(key);

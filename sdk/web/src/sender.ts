@@ -2,12 +2,12 @@ import type { Options } from "./api";
 import { alone } from "./lock";
 import type { Batch, Queue } from "./queue";
 import type { TextStore } from "./storage";
-import { type Outcome, openTransport, REQUEST_MS_MAX } from "./transport";
+import { type Outcome, openTransport } from "./transport";
 
 const BATCH_EVENTS_MAX = 500;
+// Larger than any event that the queue takes.
 const BATCH_BYTES_MAX = 1_000_000;
 const ENVELOPE_BYTES = 1000;
-const CLAIM_MS = REQUEST_MS_MAX + 5000;
 const WAIT_MS_MAX = 60_000;
 // A time to wait that lies further ahead than this is from before the clock was set back.
 const ASKED_WAIT_MS_MAX = 3_600_000;
@@ -22,7 +22,9 @@ export interface Sender {
 }
 
 export function openSender(options: Options, url: string, store: TextStore, queue: Queue, scope: string): Sender {
-  const transport = openTransport(url);
+  const requestMs = (options.requestSeconds || 30) * 1000;
+  const claimMs = requestMs + 5000;
+  const transport = openTransport(url, requestMs);
   // `<until>|<failures>|<1 if the server answered>`, for all tabs: how long nobody may send.
   const waitKey = `${scope}wait`;
   let eventsMax = BATCH_EVENTS_MAX;
@@ -59,7 +61,7 @@ export function openSender(options: Options, url: string, store: TextStore, queu
 
   async function drain(): Promise<void> {
     while (!waiting()[0] && navigator.onLine) {
-      const batch = queue.claim(eventsMax, BATCH_BYTES_MAX, CLAIM_MS);
+      const batch = queue.claim(eventsMax, BATCH_BYTES_MAX, claimMs);
       if (!batch.keys.length) {
         return;
       }
@@ -143,7 +145,7 @@ export function openSender(options: Options, url: string, store: TextStore, queu
         return;
       }
       const bytes = transport.outlivingBytes() - ENVELOPE_BYTES;
-      const batch = queue.claim(bytes > 0 ? eventsMax : 0, bytes, CLAIM_MS);
+      const batch = queue.claim(eventsMax, bytes, claimMs);
       if (batch.keys.length) {
         const text = body(batch);
         transport.post(text).then((outcome) => settle(batch, outcome));

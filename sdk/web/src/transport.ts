@@ -2,7 +2,6 @@ import type { Rejection } from "./api";
 
 // Browsers let a page have 64 KiB in flight that may outlive it.
 const OUTLIVING_BYTES_MAX = 60_000;
-export const REQUEST_MS_MAX = 30_000;
 
 /** What an attempt came to. */
 export type Outcome =
@@ -19,7 +18,7 @@ export interface Transport {
   outlivingBytes(): number;
 }
 
-export function openTransport(url: string): Transport {
+export function openTransport(url: string, requestMs: number): Transport {
   let outliving = 0;
 
   async function post(body: string): Promise<Outcome> {
@@ -27,7 +26,7 @@ export function openTransport(url: string): Transport {
     const keepalive = size <= OUTLIVING_BYTES_MAX - outliving;
     outliving += keepalive ? size : 0;
     const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), REQUEST_MS_MAX);
+    const timer = setTimeout(() => abort.abort(), requestMs);
     try {
       const request = keepalive ? { body, keepalive } : await compressed(body);
       return await judge(await fetch(url, { method: "POST", credentials: "omit", signal: abort.signal, ...request }));
@@ -65,8 +64,12 @@ async function judge(answer: Response): Promise<Outcome> {
     return { kind: "too large", limit: said.limit && status !== 413 ? said.limit : Number.POSITIVE_INFINITY };
   }
   if (status === 200 || status === 408 || status === 429 || status >= 500) {
-    const seconds = Number(answer.headers.get("Retry-After")) || 0;
-    return { kind: "failed", answered: true, waitMs: seconds * 1000 };
+    return { kind: "failed", answered: true, waitMs: askedMs(answer.headers.get("Retry-After") || "") };
   }
   return { kind: "refused", error: { code: said.code || `${status}`, message: said.message || "" } };
+}
+
+/** What `Retry-After` asks for: seconds, or a date; 0 where it makes no sense. */
+function askedMs(value: string): number {
+  return /^\d+$/.test(value) ? +value * 1000 : Math.max(Date.parse(value) - Date.now(), 0) || 0;
 }

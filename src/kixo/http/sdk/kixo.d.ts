@@ -38,6 +38,12 @@ export interface Options {
     flushEvents?: number;
     /** The longest that an event waits while the page is open. Default: 30. */
     flushSeconds?: number;
+    /** Events that may wait, over all tabs; beyond, the oldest go. Default: 1,000. */
+    queueEvents?: number;
+    /** Characters of JSON that may wait. Default: 1,000,000. */
+    queueCharacters?: number;
+    /** How long to wait for an answer. Default: 30. */
+    requestSeconds?: number;
     /** Sees every event before it is kept; returns it, changed or not, or null to drop it. */
     beforeSend?: (event: KixoEvent) => KixoEvent | null;
     /** Told of every event that the server refused for good. */

@@ -17,7 +17,7 @@ import pytest
 from kixo import __version__
 from kixo.http.browser import PATHS, open_scripts, script_answer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 BUILT = ROOT / "src" / "kixo" / "http" / "sdk"
 SOURCES = ROOT / "sdk" / "web"
 GZIPPED_BYTES_MAX = 8000
