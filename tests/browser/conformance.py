@@ -1,0 +1,55 @@
+"""The adapter by which the conformance kit drives the browser SDK, in a page of a real Chromium.
+
+    kixo conformance --client "python -m tests.browser.conformance"
+
+It reads a task on stdin and prints a report, as the page of the kit says. The waits between two attempts are the SDK's
+own, as if the dice had been kind, so that a case takes no minutes.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from tests.browser.chromium import chromium
+
+SCRIPT = Path(__file__).parent.parent.parent / "src" / "kixo" / "http" / "sdk" / "kixo.js"
+# Any origin that is not the host's, and a secure one, so that it has locks.
+ORIGIN = "http://localhost:1"
+RUN = """async (task) => {
+  const { options } = task;
+  const rejected = [];
+  const ends = Date.now() + options.flush_timeout_ms;
+  const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+  const waits = () => Object.keys(localStorage).some((key) => key.includes(":event:"));
+  Math.random = () => 0.02;
+  Kixo.start({
+    host: task.host, projectId: task.project_id, apiKey: task.api_key, bundleId: task.bundle_id,
+    environment: task.environment, automatic: false, flushSeconds: 3600, flushEvents: 1e9,
+    queueEvents: 1e6, queueCharacters: 1e9, requestSeconds: options.timeout_ms / 1000,
+    onRejected: (event) => "n" in event.properties && rejected.push(event.properties.n),
+  });
+  for (const event of task.events) Kixo.track(event.event_name, event.properties);
+  tracked();
+  do {
+    await Promise.race([Kixo.flush(), pause(ends - Date.now())]);
+    await pause(20);
+  } while (waits() && Date.now() < ends);
+  return rejected.sort((a, b) => a - b);
+}"""
+
+
+def main() -> None:
+    """Runs one case."""
+    task = json.load(sys.stdin)
+    with chromium() as browser:
+        tab = browser.new_page()
+        tab.route(f"{ORIGIN}/**", lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"))
+        tab.goto(ORIGIN)
+        tab.add_script_tag(content=SCRIPT.read_text("utf-8"))
+        tab.expose_function("tracked", lambda: print("tracked", flush=True))
+        rejected = tab.evaluate(RUN, task)
+    print(json.dumps({"rejected": rejected, "own_ids": True}))
+
+
+if __name__ == "__main__":
+    main()
