@@ -197,6 +197,8 @@ def checks() -> str:
 def cases() -> str:
     """The cases of the conformance kit."""
     return table(("case", "what happens", "why"), [(f"`{case.name}`", case.what, case.why) for case in load().cases])
+
+
 def integrity() -> str:
     """The script tag that runs exactly this version of the browser SDK."""
     script = (ROOT / "src" / "kixo" / "http" / "sdk" / "kixo.js").read_bytes()
@@ -207,7 +209,20 @@ def integrity() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (settings, options, commands, metrics, errors, rejections, types, exits, tables, checks, cases, integrity)
+    for function in (
+        settings,
+        options,
+        commands,
+        metrics,
+        errors,
+        rejections,
+        types,
+        exits,
+        tables,
+        checks,
+        cases,
+        integrity,
+    )
 }
 
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from torture.clocks import step_clocks
 from torture.duplicates import repeat_everything
 from torture.faults import fail_calls
+from torture.flood import flood_large, flood_small
 from torture.full import fill_ext4, fill_tmpfs
 from torture.gone import lose_lake, lose_log
-from torture.flood import flood_large, flood_small
 from torture.hostile import attack_with_hostile_clients
 from torture.kills import kill_at_random
 from torture.points import kill_at_points
