@@ -29,11 +29,10 @@ def repeat_everything(orders: Orders) -> Verdict:
             with trial.traffic.flowing():
                 trial.account.wait_for_events(trial.account.taken + EVENTS_BETWEEN, WAIT_S_MAX)
             occasion = occasions[number % len(occasions)]
-            began_s = trial.note(occasion.__doc__ or "")
+            trial.note(occasion.__doc__ or "")
             occasion(trial)
             if not trial.traffic.repeat_kept(WAIT_S_MAX):
                 trial.broken.append(f"Clients could not repeat within {WAIT_S_MAX} seconds.")
-            trial.recover(began_s)
         return trial.verdict()
 
 
