@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 from tests.browser.chromium import chromium
+from tests.browser.serving import end, listen, url_of
 
 SCRIPT = Path(__file__).parent.parent.parent / "src" / "kixo" / "http" / "sdk" / "kixo.js"
-# Any origin that is not the host's, and a secure one, so that it has locks.
-ORIGIN = "http://localhost:1"
 RUN = """async (task) => {
   const { options } = task;
   const rejected = [];
@@ -41,13 +40,15 @@ RUN = """async (task) => {
 def main() -> None:
     """Runs one case."""
     task = json.load(sys.stdin)
+    # A page of this machine: to others a browser does not allow requests to it.
+    server = listen(lambda handler, body: (200, {"Content-Type": "text/html"}, b"<!doctype html>"))
     with chromium() as browser:
         tab = browser.new_page()
-        tab.route(f"{ORIGIN}/**", lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"))
-        tab.goto(ORIGIN)
+        tab.goto(url_of(server))
         tab.add_script_tag(content=SCRIPT.read_text("utf-8"))
         tab.expose_function("tracked", lambda: print("tracked", flush=True))
         rejected = tab.evaluate(RUN, task)
+    end(server)
     print(json.dumps({"rejected": rejected, "own_ids": True}))
 
 
