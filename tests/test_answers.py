@@ -488,7 +488,17 @@ def test_the_log_line_of_a_defect_tells_where_it_is_and_nothing_of_the_request(t
     doubles: Any = Doubles()
     with closing(MetricFile(tmp_path / "metrics")) as metrics:
         application = Application(
-            doubles, doubles, doubles, doubles, metrics, doubles, lambda: 0, b"", Settings(data_dir=tmp_path)
+            doubles,
+            doubles,
+            doubles,
+            doubles,
+            metrics,
+            doubles,
+            lambda: 0,
+            lambda: 0,
+            b"",
+            {},
+            Settings(data_dir=tmp_path),
         )
         scope = SimpleNamespace(path="/v1/batch", method="POST", headers={})
         asyncio.run(application.__rsgi__(scope, doubles))
