@@ -8,14 +8,14 @@ BIN := $(VENV)/bin
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
 
-test: $(VENV)/installed
+test: $(VENV)/developing
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed
+lint: $(VENV)/developing
 	$(BIN)/ruff check src tests scripts torture fuzz
 	$(BIN)/ruff format --check src tests scripts torture fuzz
 
-types: $(VENV)/installed
+types: $(VENV)/developing
 	$(BIN)/mypy
 
 # The base package by itself: it installs without the server, and says so when the server is asked for.
@@ -29,16 +29,16 @@ bench: $(VENV)/installed
 	$(BIN)/kixo bench
 
 # Attacks on servers of its own, some minutes of them; `make torture ARGUMENTS=--list` shows which.
-torture: $(VENV)/installed
+torture: $(VENV)/developing
 	$(BIN)/python -m torture $(ARGUMENTS)
 
 # An hour at half load, and what grew: `make soak ARGUMENTS="--minutes 1 --rate 20000"` is a try.
-soak: $(VENV)/installed
+soak: $(VENV)/developing
 	$(BIN)/python -m torture.soak $(ARGUMENTS)
 
 # Inputs that reach new code, for so long; what they reached is kept in .fuzz for the next run.
 FUZZ_SECONDS ?= 600
-fuzz: $(VENV)/installed
+fuzz: $(VENV)/developing
 	mkdir -p .fuzz
 	$(BIN)/python -m fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/ .fuzz
 
@@ -60,20 +60,28 @@ sdk/web/node_modules/installed: sdk/web/package-lock.json
 	cd sdk/web && npm ci --no-audit --no-fund
 	touch $@
 
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+
+# What serving takes; tests and checks take more.
 $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "Installing packages into $(VENV), which takes about a minute."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
-# Writes requirements.txt anew: every version with its hashes, for every platform, and no host.
+$(VENV)/developing: $(VENV)/installed requirements-dev.txt
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	touch $@
+
+# Writes both files of requirements anew: every version with its hashes, for every platform, and no host.
+LOCK := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header pyproject.toml requirements-build.in --extra server
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet uv
-	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --extra server --extra dev \
-		pyproject.toml requirements-build.in -o requirements.txt
+	$(LOCK) -o requirements.txt
+	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist sdk/web/node_modules sdk/web/dist

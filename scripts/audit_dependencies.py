@@ -1,4 +1,4 @@
-"""Asks the public databases of advisories about every package in requirements.txt, with pip-audit.
+"""Asks the public databases of advisories about every package in requirements-dev.txt, which are all, with pip-audit.
 
     scripts/audit_dependencies.py FOLDER_OF_PIP_AUDIT [--strict]
 
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
+REQUIREMENTS = Path(__file__).parent.parent / "requirements-dev.txt"
 SERVICES = ("pypi", "osv")
 TIMEOUT_S = 300
 
