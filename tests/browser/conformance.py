@@ -7,10 +7,14 @@ own, as if the dice had been kind, so that a case takes no minutes.
 """
 
 import json
+import os
 import sys
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-from tests.browser.chromium import chromium
+from playwright.sync_api import Browser
+
+from tests.browser.chromium import SHARED, attached, chromium
 from tests.browser.serving import end, listen, url_of
 
 SCRIPT = Path(__file__).parent.parent.parent / "src" / "kixo" / "http" / "sdk" / "kixo.js"
@@ -42,14 +46,20 @@ def main() -> None:
     task = json.load(sys.stdin)
     # A page of this machine: to others a browser does not allow requests to it.
     server = listen(lambda handler, body: (200, {"Content-Type": "text/html"}, b"<!doctype html>"))
-    with chromium() as browser:
-        tab = browser.new_page()
+    with found() as browser, closing(browser.new_context()) as context:
+        tab = context.new_page()
         tab.goto(url_of(server))
         tab.add_script_tag(content=SCRIPT.read_text("utf-8"))
         tab.expose_function("tracked", lambda: print("tracked", flush=True))
         rejected = tab.evaluate(RUN, task)
     end(server)
     print(json.dumps({"rejected": rejected, "own_ids": True}))
+
+
+def found() -> AbstractContextManager[Browser]:
+    """The Chromium that somebody shares, or one of this program's own."""
+    shared = os.environ.get(SHARED)
+    return chromium() if shared is None else attached(shared)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class Host:
 
     def __init__(self, case: Case, address: str = "127.0.0.1", port: int = 0) -> None:
         self.case = case
+        self.has_faults = any(row.fault is not None for row in case.answers)
         self.began_us = time.time_ns() // 1000
         self.requests: list[Request] = []
         self.report: Report | None = None
@@ -205,7 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(reply.status, {**dict(COMMON), **reply.headers}, reply.body)
         elif reply.row.fault == "cut":
             self._send(reply.status, {**dict(COMMON), **reply.headers}, reply.body, len(reply.body) // 2)
-        self.close_connection = self.close_connection or reply.row.fault is not None
+        # A fault has to meet a connection that was not used before: on others, HTTP libraries and browsers may repeat a
+        # request by themselves, which no client can see.
+        self.close_connection = self.close_connection or host.has_faults
         if reply.row.fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
 
@@ -243,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if status != 204:
             self.send_header("content-length", str(len(body)))
+        if self.server.host.has_faults:
+            self.send_header("connection", "close")
         self.end_headers()
         self.wfile.write(body[:shown])
         self.wfile.flush()
