@@ -113,7 +113,7 @@ def test_what_is_taken_back_leaves_the_ring_as_if_it_had_never_been(gaps: list[i
         retracted, never = opened(Path(folder) / "a", requests_max=5), opened(Path(folder) / "b", requests_max=5)
         admitted = admissions(retracted, times)
         assert all(admitted)
-        retracted.retract(1, times[gone])
+        retracted.retract(1, times[gone], times[-1])
         admissions(never, times[:gone] + times[gone + 1 :])
         assert retracted.peek(1, later) == never.peek(1, later)
         assert admissions(retracted, [later] * 6) == admissions(never, [later] * 6)
@@ -125,8 +125,15 @@ def test_taking_back_what_the_ring_has_forgotten_does_nothing(limit: RingFile) -
     admissions(limit, [START_NS])
     later = START_NS + 2 * SECOND_NS
     admissions(limit, [later])
-    limit.retract(1, later + 1)
+    limit.retract(1, later + 1, later + 1)
     assert limit.peek(1, later).left == 2
+
+
+def test_taking_back_what_no_longer_counts_frees_nobody_elses_place(limit: RingFile) -> None:
+    half = START_NS + SECOND_NS // 2
+    admissions(limit, [START_NS, half, START_NS + SECOND_NS])
+    limit.retract(1, START_NS, START_NS + SECOND_NS)
+    assert limit.peek(1, START_NS + SECOND_NS).left == 1
 
 
 def test_projects_do_not_count_for_one_another(limit: RingFile) -> None:

@@ -106,8 +106,9 @@ class Ingest:
 
     def give_back(self, place: Place) -> Verdict:
         """Frees the place of a request that could not be stored: what was refused does not count."""
-        self._limit.retract(place.project, place.taken_ns)
-        return self._limit.peek(place.project, self._now_ns())
+        now_ns = self._now_ns()
+        self._limit.retract(place.project, place.taken_ns, now_ns)
+        return self._limit.peek(place.project, now_ns)
 
     def _admit_judged(self, body: bytes) -> Admission:
         try:

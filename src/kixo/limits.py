@@ -68,8 +68,11 @@ class RequestLimit(Protocol):
         """What `admit` would find, without asking: `left` is what is left before any further request."""
         ...
 
-    def retract(self, project_number: int, admitted_ns: int) -> None:
-        """Takes back the admission that was asked for at that time: the request was refused after all."""
+    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
+        """Takes back the admission that was asked for at that time: the request was refused after all.
+
+        Nothing where it no longer counts: the place is free already, and those that count are others'.
+        """
         ...
 
     def close(self) -> None:
@@ -137,8 +140,10 @@ class RingFile:
             return REFUSED
         return Verdict(True, self._requests_max - used, 1 if used else 0, 0)
 
-    def retract(self, project_number: int, admitted_ns: int) -> None:
+    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
         """See `RequestLimit`."""
+        if now_ns - admitted_ns >= SECOND_NS:
+            return
         slot = self._slot(project_number)
         lock_at = SLOTS_AT + slot * WORD
         lockf(self._descriptor, LOCK_EX, 1, lock_at)
