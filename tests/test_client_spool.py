@@ -282,16 +282,23 @@ def test_a_spool_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, threading
 from kixo import Client
 from kixo.client import Options, Surroundings
 from tests.clienting import WHERE, WHO, FakeServer
 
+attempted = threading.Event()
 client = Client(*WHO, spool=sys.argv[1], surroundings=Surroundings(open_transport=FakeServer(
-    lambda _: ConnectionRefusedError("away")).open))
-for number in range(3000):
+    lambda _: attempted.set() or ConnectionRefusedError("away")).open))
+for number in range(1000):
     client.track(str(number), **WHERE)
-client.flush(0.5)
+attempted.wait(60)
+for number in range(1000, 3000):
+    client.track(str(number), **WHERE)
+for _ in range(2):  # the second attempt began when everything had been tracked
+    attempted.clear()
+    while not attempted.is_set():
+        client.flush(0.1)
 print("spooled", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -70,8 +70,9 @@ class Delivery:
         `urgent`: what waits goes now, and not when there is a full batch of it.
         """
         now_s = self._monotonic_s()
-        keep_s = self._store.keep(now_s, urgent=urgent)
         wait_s = self._wait_s(now_s, urgent=urgent)
+        # Before an attempt, for it may fail again and again: what is sent is sent from where it outlives the process.
+        keep_s = self._store.keep(now_s, urgent=urgent or wait_s == 0)
         if wait_s == 0:
             self._attempt(now_s)
             return 0.0
