@@ -48,7 +48,7 @@ ANSI = "\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m \x9b31m \x7f \r\n \u202erevers
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that loads what it is sent."""
-    with running(tmp_path_factory.mktemp("security"), {}, loader=True, projects=3) as server:
+    with running(tmp_path_factory.mktemp("security") / "data", {}, loader=True, projects=3) as server:
         yield server
 
 
