@@ -101,6 +101,17 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def test_memory_that_bursts_took_is_given_back_as_each_role_needs(tmp_path: Path) -> None:
+    with running(tmp_path, {}, loader=True) as server:
+        given = {
+            role: Path(f"/proc/{children(server, role)[0]}/environ").read_text().split("\0")
+            for role in ("worker", "loader", "console")
+        }
+    assert {f"MALLOC_MMAP_THRESHOLD_={32 << 20}", f"MALLOC_TRIM_THRESHOLD_={256 << 20}"} <= set(given["worker"])
+    assert f"MALLOC_MMAP_THRESHOLD_={4 << 20}" in given["loader"]
+    assert not any(line.startswith("MALLOC_") for line in given["console"])
+
+
 def is_answered(server: Server, project: Project) -> bool:
     try:
         return send(server, project, event(event_id="after")).status_code == 200

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torture.soak.__main__ import main
-from torture.soak.flatness import Sample, judge
+from torture.soak.flatness import Judgement, Sample, judge
 from torture.soak.mixture import LIMIT_PER_PROJECT, MIXTURE
 from torture.soak.report import read_samples
+from torture.soak.run import starved
 from torture.soak.sampling import percentile
 from torture.soak.series import SERIES, Series
 
@@ -101,3 +102,9 @@ def test_samples_can_be_judged_again_without_a_server(tmp_path: Path, capsys: py
     (tmp_path / "samples.csv").write_text("\n".join(lines))
     assert main(["--judge", "--output", str(tmp_path)]) == 0
     assert "GROWS" not in capsys.readouterr().out
+
+
+def test_a_machine_that_was_busy_with_other_work_is_told_of() -> None:
+    waited = Series("loader_starved", "", "share of time")
+    assert starved([Judgement(waited, mean=0.3, growth=0, allowed=None)]) != []
+    assert starved([Judgement(waited, mean=0.01, growth=0, allowed=None)]) == []

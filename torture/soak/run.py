@@ -1,7 +1,7 @@
 """One soak, from the empty folder to the verdict."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from kixo.bench.traffic import Credential
 from kixo.query import open_query
 from torture.oracle import Findings, reconcile
 from torture.soak.asking import Asked, asking
-from torture.soak.flatness import Sample
+from torture.soak.flatness import Judgement, Sample
 from torture.soak.mixture import Mixing, Progress, mixing, projects_for
 from torture.soak.report import Verdict, judge_all, sample_file
 from torture.soak.sampling import Sampler
@@ -21,6 +21,8 @@ from torture.soak.watched import CLIENTS, Watched
 
 SUSTAINED_SECONDS = 30.0
 DELIVERY_S_MAX = 120.0
+# Of the time that a process waits for a core, as it does now and then on a machine that is not full.
+STARVED_MAX = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def soak(plan: Plan) -> Verdict:
             samples, ended = _run(plan, rate, server, credentials)
             verdict = Verdict(figures={"rate_events_per_s": rate, "minutes": plan.minutes})
             verdict.judgements = judge_all(samples)
+            verdict.remarks += starved(verdict.judgements)
             verdict.checks["no load and no commit failed, and no process died"] = samples[-1]["failures"] == 0
             _conclude(server, ended, verdict)
     return verdict
@@ -132,6 +135,15 @@ def _watched_checks(findings: Findings, ended: Ended) -> dict[str, bool]:
         "every bad event was rejected, and no good one": not (account.let_in or account.wrongly_rejected),
         "no answer was wrong": not account.faults,
     }
+
+
+def starved(judgements: Iterable[Judgement]) -> list[str]:
+    """A remark for each process that had to wait for a core so long that times tell more of others than of it."""
+    return [
+        f"{each.series.name}: {each.mean:.0%} of the second half. What times and lag grew by may be others' work."
+        for each in judgements
+        if each.series.name.endswith("_starved") and each.mean > STARVED_MAX
+    ]
 
 
 def _remark(ended: Ended, findings: Findings, verdict: Verdict) -> None:

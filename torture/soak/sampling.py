@@ -69,7 +69,7 @@ class Sampler:
         self._server = server
         self._began_s = self._last_s = time.monotonic()
         self._before = Counters(server.folder)
-        self._cpu_s = 0.0
+        self._usage = processes(server.processes())
 
     def sample(self) -> Sample:
         """The value of each series now, but for those that are asked of somebody else."""
@@ -78,12 +78,21 @@ class Sampler:
         sample |= processes(self._server.processes())
         sample |= data_folder(self._server.folder)
         sample |= self._metrics(counters, now_s - self._last_s)
-        cpu_s = sum(sample[f"{role}_cpu_s"] for role in ROLES)
-        accepted = counters.value(EVENTS, "accepted") - self._before.value(EVENTS, "accepted")
-        sample["cpu_us_per_event"] = (cpu_s - self._cpu_s) / accepted * 1e6 if accepted else 0.0
+        sample |= self._shares(sample, counters, now_s - self._last_s)
         sample["loader_other_bytes"] = sample["loader_anonymous_bytes"] - sample["identity_filter_bytes"]
-        self._before, self._last_s, self._cpu_s = counters, now_s, cpu_s
+        self._before, self._last_s, self._usage = counters, now_s, sample
         return sample
+
+    def _shares(self, sample: Sample, counters: Counters, seconds: float) -> Sample:
+        """What the processes used since the last sample: of CPU by event, and of the time in wait for a core."""
+        spent = {name: sample[name] - self._usage[name] for name in sample.keys() & self._usage.keys()}
+        accepted = counters.value(EVENTS, "accepted") - self._before.value(EVENTS, "accepted")
+        cpu_s = sum(spent[f"{role}_cpu_s"] for role in ROLES)
+        return {
+            "cpu_us_per_event": cpu_s / accepted * 1e6 if accepted else 0.0,
+            "worker_starved": spent["worker_waiting_s"] / seconds / self._server.workers,
+            "loader_starved": spent["loader_waiting_s"] / seconds,
+        }
 
     def _metrics(self, counters: Counters, seconds: float) -> Sample:
         before = self._before
@@ -140,7 +149,7 @@ def processes(pids: dict[int, str]) -> Sample:
     return sample
 
 
-PER_PROCESS = ("anonymous_bytes", "rss_bytes", "pss_bytes", "descriptors", "threads", "cpu_s")
+PER_PROCESS = ("anonymous_bytes", "rss_bytes", "pss_bytes", "descriptors", "threads", "cpu_s", "waiting_s")
 
 
 def _process(process: Path) -> dict[str, float]:
@@ -153,6 +162,8 @@ def _process(process: Path) -> dict[str, float]:
         "descriptors": _entries(process / "fd"),
         "threads": _entries(process / "task"),
         "cpu_s": (int(user) + int(system)) / os.sysconf("SC_CLK_TCK"),
+        # Of the first thread, in which Python runs: time on a core, time in wait for one, and how often.
+        "waiting_s": int((process / "schedstat").read_text().split()[1]) / 1e9,
     }
 
 

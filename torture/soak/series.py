@@ -14,6 +14,8 @@ from kixo.lake.schema import TABLES
 
 MB = 1e6
 COUNTS, TIMES = 0.10, 0.25
+# Eight files of one size become one: up to seven of each of the sizes that an hour brings.
+INDEX_FILES = 14
 ROLES = ("supervisor", "worker", "loader", "console")
 
 
@@ -39,9 +41,12 @@ def _processes() -> Iterator[Series]:
         )
         yield Series(f"{role}_rss_bytes", "resident memory, by process", f"resident set of the {role}")
         yield Series(f"{role}_pss_bytes", "", f"proportional set of the {role}")
-        yield Series(f"{role}_descriptors", "open descriptors", f"descriptors of the {role}", COUNTS, 4)
+        # The loader holds each file of the index open.
+        grain = INDEX_FILES if role == "loader" else 4
+        yield Series(f"{role}_descriptors", "open descriptors", f"descriptors of the {role}", COUNTS, grain)
         yield Series(f"{role}_threads", "threads", f"threads of the {role}", COUNTS, 2)
         yield Series(f"{role}_cpu_s", "", f"CPU time of the {role} so far")
+        yield Series(f"{role}_waiting_s", "", f"time that the {role}'s first thread wanted a core and got none, so far")
 
 
 def _tables() -> Iterator[Series]:
@@ -73,7 +78,7 @@ SERIES: tuple[Series, ...] = (
     *_tables(),
     Series("log_segments", "segments of the log", "segments of the event log", COUNTS, 2),
     Series("log_bytes", "bytes of the log on disk", "the event log on disk", COUNTS, 128 * MB),
-    Series("index_files", "files of the index", "files of the index of identities", COUNTS, 14),
+    Series("index_files", "files of the index", "files of the index of identities", COUNTS, INDEX_FILES),
     Series("index_bytes", "bytes on disk", "the index of identities on disk"),
     Series("run_files", "other files", "files in run/", COUNTS, 0),
     Series("run_bytes", "", "bytes in run/", COUNTS, 1 * MB),
@@ -93,5 +98,7 @@ SERIES: tuple[Series, ...] = (
     Series("failures", "other files", "loads and commits that failed, and processes that were started again"),
     Series("query_s", "a query", "time of a query over one project, with the start of its process"),
     Series("machine_load", "load average", "processes of the whole machine that wanted a core: 1 minute mean"),
+    Series("worker_starved", "share of time without a core", "of the time, that a worker wanted a core and got none"),
+    Series("loader_starved", "share of time without a core", "of the time, that the loader wanted a core and got none"),
 )
 """In this order, elapsed seconds in front, they are the columns of `samples.csv`."""
