@@ -30,7 +30,8 @@ RESTART_DELAY_S_MAX = 5.0
 # How the C library keeps memory, by role (bytes; glibc's own names). A worker takes and frees the memory of bodies all
 # the time. To give it back to the system and fetch it again costs a page fault for each 4 KiB; so it keeps what
 # `inflight_bytes_max` lets it need anyway. A loader takes much only for merges and large loads. Left to itself glibc
-# takes that from the heap, where small things lie between: after some bursts it kept 250 MB, and so 135 (measured).
+# takes that from the heap, where small things lie between: after some bursts it kept 250 MB, and so 135
+# (`scripts/measure_loader_memory.py`).
 MALLOC_ENVIRONMENT = {
     "worker": {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)},
     "loader": {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)},
