@@ -192,3 +192,11 @@ class TestCommand:
         assert answer.json()["rejected"] == 2
         assert "rejected events 3 reported" in output
         assert process.returncode == 1
+
+
+def test_a_client_that_cannot_start_is_told_with_what_it_said_first_and_last() -> None:
+    program = "import sys; sys.exit('no such adapter' + chr(10) + 'x' * 5000 + chr(10) + 'at the end')"
+    (verdict,) = run_cases(KIT, KIT.cases[:1], f'{sys.executable} -c "{program}"', 1, 30.0, lambda verdict: None)
+    said = next(failure.found for failure in verdict.failures if failure.check == "ended")
+    assert "status 1: no such adapter | " in said
+    assert said.endswith("at the end")

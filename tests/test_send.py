@@ -152,6 +152,15 @@ class TestRows:
         found = {(batch["environment"], batch["bundle_id"]): len(batch["events"]) for batch in imported.server.batches}
         assert found == {("staging", "b0"): 3, ("staging", "b1"): 3, ("production", "b"): 1}
 
+    @pytest.mark.parametrize(("member", "flag"), [("bundle_id", "--bundle"), ("platform", "--platform")])
+    def test_a_row_without_its_app_is_refused_with_what_to_give(self, write: Write, member: str, flag: str) -> None:
+        imported = write("x.jsonl", {name: value for name, value in FULL.items() if name != member}, FULL)
+        summary = imported.run()
+        assert (summary.rejected, len(imported.server.events())) == (1, 1)
+        rejected = imported.rejected[0]["rejected"]
+        assert (rejected["field"], rejected["code"]) == (member, "missing")
+        assert flag in rejected["message"]
+
     def test_defaults_stand_in_for_what_is_missing_or_null_and_only_then(self, write: Write) -> None:
         imported = write("x.jsonl", {"event_name": "n", "device_id": None, "timestamp": "2026-04-08"}, FULL)
         defaults = dict.fromkeys(("event_type", "event_name", "device_id", "session_id", "bundle_id"), "default")

@@ -36,6 +36,11 @@ def test_what_grows_by_more_than_is_tolerated_is_not_flat() -> None:
     assert not judgement.is_flat
 
 
+def test_a_run_too_short_to_come_to_rest_is_not_judged() -> None:
+    minute = [{"elapsed_s": 5.0 * number, "files": 100.0 * number} for number in range(12)]
+    assert judge(FILES, minute).allowed is None
+
+
 def test_what_grew_in_the_first_half_only_is_flat() -> None:
     assert judge(FILES, samples(*[min(number, 360) for number in range(720)])).is_flat
 

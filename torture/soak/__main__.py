@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from kixo.output import print_line
 from torture.soak.plot import draw
 from torture.soak.report import Verdict, judge_all, read_samples, show, write_verdict
 from torture.soak.run import Plan, soak
@@ -25,12 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     samples = read_samples(options.output / "samples.csv")
     draw(samples, options.title, options.output / "soak.png")
     show(verdict)
+    print_line(f"Samples, plot and verdict are in {options.output}.")
     return 1 if verdict.failed else 0
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m torture.soak", description="Runs a server for long, and looks what grows.")
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long; 1 is enough to try it out")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="how long; 1 is enough to try it out, 20 to be judged"
+    )
     parser.add_argument("--rate", type=float, help="events a second; half of what can be sustained by default")
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between two samples")
     parser.add_argument("--seed", type=int, default=1, help="seed of the traffic")

@@ -75,6 +75,9 @@ def show(verdict: Verdict) -> None:
         print_line(f"{'yes' if held else 'NO '}  {name}")
     for remark in verdict.remarks:
         print_line(remark)
+    if not rows:
+        print_line("Too short to tell what grows: 20 minutes are the least.")
+    print_line(f"FAILED: {'; '.join(verdict.failed)}." if verdict.failed else "Passed.")
 
 
 def write_verdict(verdict: Verdict, path: Path) -> None:

@@ -29,7 +29,7 @@ TRACKED = b"tracked"
 # What a client gets on top of its own deadline for a flush, to start and to end in.
 PATIENCE_S = 15.0
 REFUSED_S_MAX = 5.0
-SHOWN_CHARACTERS = 300
+SHOWN_CHARACTERS = 600
 
 
 def run_cases(
@@ -129,7 +129,10 @@ def _status(process: "subprocess.Popen[bytes]", stderr: IO[bytes]) -> str | None
     if process.returncode == 0:
         return None
     stderr.seek(0)
-    said = stderr.read().decode("utf-8", "replace").strip()[-SHOWN_CHARACTERS:]
+    said = " | ".join(line.strip() for line in stderr.read().decode("utf-8", "replace").splitlines() if line.strip())
+    if len(said) > 2 * SHOWN_CHARACTERS:
+        # What went wrong stands first in some languages and last in others.
+        said = f"{said[:SHOWN_CHARACTERS]} … {said[-SHOWN_CHARACTERS:]}"
     return f"it ended with status {process.returncode}: {said or 'it said nothing on stderr'}"
 
 

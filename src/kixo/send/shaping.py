@@ -105,7 +105,11 @@ class Shaper:
         return Shaped(self._envelope(values), b"{%b}" % b",".join(parts))
 
     def _envelope(self, values: Mapping[str, Text]) -> tuple[bytes, bytes, bytes]:
-        environment, bundle, platform = [self._value(values, member) or NULL for member in ENVELOPE]
+        environment, bundle, platform = [self._value(values, member) for member in ENVELOPE]
+        if bundle is None or platform is None or environment is None:
+            missing = "bundle_id" if bundle is None else "platform"
+            flag = "--bundle" if bundle is None else "--platform"
+            raise RowRefused(missing, "missing", f"`{missing}` is missing. Give {flag}, or --map COLUMN={missing}.")
         return bytes(environment), bytes(bundle), bytes(platform)
 
     def _value(self, values: Mapping[str, Text], member: str) -> Text | None:
@@ -160,8 +164,9 @@ class Shaper:
             self._scopes[environment] = scope(self._project_id, environment.decode().strip('"')).hex().encode()
         if identity.startswith(self._scopes.get(environment, b"?")):
             message = (
-                "The event comes from this very project and environment and has no event_id: sent again, it would "
-                "count twice. If it is no longer there, take the column `identity` out of the file."
+                "The event comes from a project and environment of these names and has no event_id: sent to where it "
+                "comes from, it would count twice. If it is not there, as on another server, take the column "
+                "`identity` out of the file."
             )
             raise RowRefused("event_id", "already_there", message)
 
