@@ -41,7 +41,7 @@ class EveryRequest:
         """As `admit`."""
         return Verdict(True, 1, 1, 0)
 
-    def retract(self, project_number: int, admitted_ns: int) -> None:
+    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
         """Does nothing."""
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ class _EveryRequest:
 
     peek = admit
 
-    def retract(self, project_number: int, admitted_ns: int) -> None:
+    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
         """See `RequestLimit`."""
 
     def close(self) -> None:
