@@ -13,7 +13,7 @@ from kixo.errors import RequestError
 from kixo.event import PROPERTIES_DEPTH_MAX
 from kixo.inflate import ENCODINGS, inflate
 from kixo.ingest import Admission, Ingest, Refusal, blank
-from kixo.limits import Verdict
+from kixo.limits import Unlimited
 from kixo.loader.pieces import cut_pieces
 from kixo.loader.requests import PlacedFrame
 from kixo.loader.rows import Rules, event_rows
@@ -21,6 +21,7 @@ from kixo.log import Frame
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
 from kixo.stored import JudgedEvent, RejectedEvent
+from kixo.timestamp import DAY_US
 
 PROJECT, KEY = "kx_proj_abc123", "kx_key_xyz789"
 INFLATED_BYTES_MAX = 256 * 1024
@@ -30,29 +31,11 @@ Stored = tuple[tuple[object, ...], Sequence[JudgedEvent], Sequence[RejectedEvent
 """An envelope, the events that were taken, and those that were not."""
 
 
-class EveryRequest:
-    """A limit that admits everything."""
-
-    def admit(self, project_number: int, now_ns: int) -> Verdict:
-        """Admits."""
-        return Verdict(True, 1, 1, 0)
-
-    def peek(self, project_number: int, now_ns: int) -> Verdict:
-        """As `admit`."""
-        return Verdict(True, 1, 1, 0)
-
-    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-
 def make_ingest() -> Ingest:
     """The path in, with one project and one key."""
     digest = key_hash(KEY)
     snapshot = Snapshot(1, {PROJECT: 1}, {digest: (1, digest)})
-    return Ingest(lambda: snapshot, EveryRequest(), lambda: 0, Settings())
+    return Ingest(lambda: snapshot, Unlimited(), lambda: 0, Settings())
 
 
 def try_one(ingest: Ingest, data: bytes) -> str:
@@ -112,7 +95,7 @@ def _check(admission: Admission, slow: Stored) -> None:
 def _check_rows(frame: Frame, slow: Stored) -> None:
     """The loader has to make a row of each accepted event, with a time, and tell of nothing that it cannot read."""
     untold: list[object] = []
-    rules = Rules(60_000_000, 400 * 86_400_000_000, lambda *told: untold.append(told))
+    rules = Rules(60_000_000, 400 * DAY_US, lambda *told: untold.append(told))
     rows = event_rows(cut_pieces([PlacedFrame(0, frame)], rules.tell_unreadable), rules)
     assert untold == []
     assert rows.table.num_rows == len(slow[1])

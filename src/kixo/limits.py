@@ -51,6 +51,7 @@ class Verdict(NamedTuple):
     retry_after_s: int
 
 
+ADMITTED = Verdict(admitted=True, left=1, reset_s=1, retry_after_s=0)
 REFUSED = Verdict(admitted=False, left=0, reset_s=1, retry_after_s=1)
 
 
@@ -78,6 +79,24 @@ class RequestLimit(Protocol):
     def close(self) -> None:
         """Lets go of the counts."""
         ...
+
+
+class Unlimited:
+    """A `RequestLimit` that admits every request and keeps nothing: where bodies alone are looked at."""
+
+    def admit(self, project_number: int, now_ns: int) -> Verdict:
+        """See `RequestLimit`."""
+        return ADMITTED
+
+    def peek(self, project_number: int, now_ns: int) -> Verdict:
+        """See `RequestLimit`."""
+        return ADMITTED
+
+    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
+        """See `RequestLimit`."""
+
+    def close(self) -> None:
+        """See `RequestLimit`."""
 
 
 class RingFile:

@@ -13,7 +13,7 @@ from kixo.event import ERRORS_SHOWN_MAX, BatchAnswer, Rejection
 from kixo.identity import event_id_digest, fingerprint_digest
 from kixo.inflate import inflate, too_large
 from kixo.ingest import Ingest, Refusal
-from kixo.limits import Verdict
+from kixo.limits import Unlimited
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
 
@@ -31,22 +31,6 @@ class Opened(NamedTuple):
     rejections: dict[int, Rejection]
 
 
-class _EveryRequest:
-    """A `RequestLimit` that admits every request."""
-
-    def admit(self, project_number: int, now_ns: int) -> Verdict:
-        """See `RequestLimit`."""
-        return Verdict(True, 99, 1, 0)
-
-    peek = admit
-
-    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
-        """See `RequestLimit`."""
-
-    def close(self) -> None:
-        """See `RequestLimit`."""
-
-
 def unpack(data: bytes, media_type: str, encoding: str) -> bytes:
     """The body without its encoding; raises the `RequestError` that the server would answer with."""
     if media_type.partition(";")[0].strip().lower() not in MEDIA_TYPES:
@@ -60,12 +44,12 @@ def judge(body: bytes) -> Opened:
     """Looks at a body as the server does; raises the `RequestError` that it would answer with."""
     snapshot = Snapshot(1, {PROJECT: 1}, {key_hash(KEY): (1, key_hash(KEY))})
     try:
-        Ingest(lambda: snapshot, _EveryRequest(), lambda: 0, SETTINGS).admit(body)
+        Ingest(lambda: snapshot, Unlimited(), lambda: 0, SETTINGS).admit(body)
     except Refusal as refusal:
         raise refusal.error from None
     opened = decode.open_request(body)
     rejected = decode.judge_events(opened.events).rejected
-    envelope = {name: getattr(opened, name) for name in opened._fields if name != "events"}
+    envelope = {name: getattr(opened, name) for name in opened._fields if name != "batch"}
     rejections = {event.index: Rejection(event.index, event.field, event.code, event.message) for event in rejected}
     return Opened(envelope, [_seen(raw, opened) for raw in opened.events], rejections)
 
