@@ -28,6 +28,7 @@ from kixo.conformance.task import task
 from kixo.conformance.trace import Report, Request, Trace
 from kixo.errors import NotFound, RequestError
 from kixo.http.answers import COMMON, PREFLIGHT
+from kixo.timestamp import now_us
 
 PATH = "/v1/batch"
 CASE_PATH, END_PATH = "/conformance/case", "/conformance/end"
@@ -43,7 +44,7 @@ class Host:
     def __init__(self, case: Case, address: str = "127.0.0.1", port: int = 0) -> None:
         self.case = case
         self.has_faults = any(row.fault is not None for row in case.answers)
-        self.began_us = time.time_ns() // 1000
+        self.began_us = now_us()
         self.requests: list[Request] = []
         self.report: Report | None = None
         self.changed = threading.Condition()
@@ -99,7 +100,7 @@ class Host:
     def begin(self) -> Request:
         """A request arrives."""
         with self.changed:
-            request = Request(len(self.requests) + 1, time.monotonic_ns(), time.time_ns() // 1000)
+            request = Request(len(self.requests) + 1, time.monotonic_ns(), now_us())
             self.requests.append(request)
             return request
 
