@@ -256,6 +256,6 @@ def lake_snapshot(lake: Path) -> Snapshot:
     return paths
 
 
-def open_query(lake: Path, caps: QueryCaps, on_overrun: Callable[[], None] | None = None) -> QueryEngine:
+def open_query(lake: Path, caps: QueryCaps) -> QueryEngine:
     """An engine over the tables in a folder, which need not be there yet; close it after use."""
-    return QueryEngine(lake_snapshot(lake), caps, on_overrun)
+    return QueryEngine(lake_snapshot(lake), caps)
