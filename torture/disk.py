@@ -96,7 +96,7 @@ class Disk:
             self._file(entry.inode).since.append(Change(entry.place, data, self._order))
         elif entry.kind == record.SYNCED:
             self._sync(entry)
-        elif entry.kind not in {record.SENT, record.MARKED}:
+        elif entry.kind != record.SENT:
             self._rename(entry)
 
     def crash(self, loss: Loss, dice: Random) -> State:

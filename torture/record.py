@@ -10,7 +10,7 @@ _LENGTH_BYTES = 4
 
 CREATED, WROTE, TRUNCATED, SYNCED, RENAMED = "c", "w", "t", "s", "r"
 LINKED, UNLINKED, MADE_FOLDER, REMOVED_FOLDER = "l", "u", "m", "d"
-SENT, MARKED = "a", "k"
+SENT = "a"
 
 
 class Entry(NamedTuple):

@@ -25,7 +25,7 @@
  *   appended to <folder>/record, in the form of `struct entry`. Calls that change something happen one at a time, under
  *   a lock that outlives the death of its holder, so that the order of the record is the order of the changes. A sync
  *   is recorded when it has returned, an answer to a client before it is sent: so what is durable is never
- *   overestimated, and what a client was told never underestimated. `torture_mark` adds a text of a driver.
+ *   overestimated, and what a client was told never underestimated.
  */
 
 #define _GNU_SOURCE
@@ -66,7 +66,7 @@ struct entry {
 
 enum kind {
     CREATED = 'c', WROTE = 'w', TRUNCATED = 't', SYNCED = 's', RENAMED = 'r', LINKED = 'l', UNLINKED = 'u',
-    MADE_FOLDER = 'm', REMOVED_FOLDER = 'd', SENT = 'a', MARKED = 'k',
+    MADE_FOLDER = 'm', REMOVED_FOLDER = 'd', SENT = 'a',
 };
 
 struct rule {
@@ -248,15 +248,6 @@ static void append(enum kind kind, uint64_t inode, int64_t place, const char *pa
 
 static void append_plain(enum kind kind, uint64_t inode, int64_t place, const char *path, const char *other) {
     append(kind, inode, place, path, other, NULL, 0, 0);
-}
-
-/* For a driver in the same or another process that loads this library with TORTURE_RECORD set. */
-void torture_mark(const char *text) {
-    pthread_once(&record_once, open_record);
-    if (record_file < 0 || !record_lock) return;
-    lock_record();
-    append_plain(MARKED, 0, 0, text, NULL);
-    pthread_mutex_unlock(record_lock);
 }
 
 /* ---- Paths ---- */

@@ -1,8 +1,6 @@
 """The library that stands between a server and its disk: building it, and telling it what to do; see `shim.c`."""
 
-import ctypes
 import mmap
-import os
 import shutil
 import struct
 import subprocess
@@ -90,11 +88,6 @@ def preload(library: Path) -> dict[str, str]:
 def recording(folder: Path, root: Path) -> dict[str, str]:
     """What processes need in their environment to record all changes below `root` in `folder`."""
     return {"TORTURE_RECORD": str(folder), "TORTURE_ROOT": str(root.resolve())}
-
-
-def mark(library: Path, text: str) -> None:
-    """Adds a text to the record, from a process that has `recording` in its environment."""
-    ctypes.CDLL(str(library)).torture_mark(os.fsencode(text))
 
 
 def _replace(path: Path, data: bytes) -> None:
