@@ -249,6 +249,22 @@ def test_after_a_failure_the_spool_is_tried_again(tmp_path: Path, monkeypatch: p
     assert everything(opened(tmp_path)) == [b"1"]
 
 
+def test_a_spool_that_cannot_be_opened_again_after_a_fork_does_not_hold_up_what_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    store.put(b"1")
+    store.store.keep(0.0, urgent=True)
+    store.store.before_fork()
+    with monkeypatch.context() as broken:
+        broken.setattr("kixo.client.spool.claim", lambda _: None)
+        store.store.after_fork()
+        store.put(b"2")
+        assert store.store.take(10, 1000).events == [b"2"]
+    store.store.close(0)
+    assert everything(opened(tmp_path)) == [b"1"]
+
+
 def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "0.sqlite").write_bytes(b"not a database at all" * 100)
     server = FakeServer()

@@ -25,6 +25,8 @@ from typing import NamedTuple
 from msgspec import Raw, json
 
 FILES_MAX = 1000
+# What trying again does not help against.
+DAMAGE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 _decode = json.Decoder(list[Raw]).decode
 
@@ -190,14 +192,18 @@ def claim(path: Path) -> sqlite3.Connection | None:
         database.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         database.close()
-        code = error.sqlite_errorcode & 0xFF  # without what further tells kinds of one error apart
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        if kind_of(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return None
-        if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        if kind_of(error) in DAMAGE:
             path.rename(free_name(path))
             return claim(path)
         raise
     return database
+
+
+def kind_of(error: sqlite3.Error) -> int:
+    """SQLite's code of an error, without what further tells kinds of one error apart; 0 for an error of our own."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def free_name(path: Path) -> Path:

@@ -17,7 +17,7 @@ from msgspec import DecodeError
 from kixo.client.options import Options
 from kixo.client.outbox import Outbox
 from kixo.client.report import Report
-from kixo.client.spool import Receipt, Spool
+from kixo.client.spool import DAMAGE, Receipt, Spool, kind_of
 from kixo.client.store import Load
 
 FAILURE_PAUSE_S = 10.0
@@ -199,6 +199,4 @@ class SpoolStore:
 
 def is_damage(error: Exception) -> bool:
     """Whether trying again cannot help."""
-    damaged = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-    code = error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.DatabaseError) else None
-    return isinstance(error, DecodeError) or code in damaged
+    return isinstance(error, DecodeError) or (isinstance(error, sqlite3.DatabaseError) and kind_of(error) in DAMAGE)
