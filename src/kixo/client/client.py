@@ -166,7 +166,7 @@ class Tracker:
         report = Report(self._on_rejected, self._on_dropped, outside.monotonic_s)
         outbox = Outbox(options, lambda: messages.put(None))
         store = self._store(outbox, report, avoid)
-        sender = Sender(self._envelope, self._open_transport, stamps, lambda: outside.now_ns() / 1e9)
+        sender = Sender(self._envelope, self._open_transport, stamps, outside.now_s)
         delivery = Delivery(store, sender, report, options, outside.monotonic_s, outside.random)
         self._machinery = Machinery(
             stamps, report, outbox, store, sender, delivery, Worker(messages, delivery, store, report)

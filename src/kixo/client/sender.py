@@ -44,18 +44,23 @@ class Sender:
             body, headers = compress(body), COMPRESSED
         if self._transport is None:
             self._transport = self._open_transport()
-        try:
-            answer = self._transport.post(body, headers)
-        except StaleConnection as error:
-            return Again(str(error), at_once=True)
-        except OSError as error:
-            return Again(f"{type(error).__name__}: {error}")
-        return judge(answer, self._now_s())
+        return attempt(self._transport, body, headers, self._now_s)
 
     def close(self) -> None:
         """Closes the connection."""
         if self._transport is not None:
             self._transport.close()
+
+
+def attempt(transport: Transport, body: bytes, headers: Mapping[str, str], now_s: Callable[[], float]) -> Outcome:
+    """Sends one request, and says what came of it. `now_s` is the wall clock."""
+    try:
+        answer = transport.post(body, headers)
+    except StaleConnection as error:
+        return Again(str(error), at_once=True)
+    except OSError as error:
+        return Again(f"{type(error).__name__}: {error}")
+    return judge(answer, now_s())
 
 
 def compress(body: bytes) -> bytes:

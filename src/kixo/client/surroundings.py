@@ -48,3 +48,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     random: Callable[[], float] = random.random
     random_bytes: Callable[[int], bytes] = os.urandom
     open_transport: Callable[[str, float], Transport] = open_transport
+
+    def now_s(self) -> float:
+        """The wall clock, in seconds since 1970."""
+        return self.now_ns() / 1e9

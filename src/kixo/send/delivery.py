@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from msgspec import Raw, json
 
-from kixo.client.answers import Again, Delivered, Held, Outcome, Refused, TooLarge, backoff_s, judge
-from kixo.client.sender import COMPRESSED, compress
-from kixo.client.surroundings import StaleConnection, Surroundings, Transport
+from kixo.client.answers import Again, Delivered, Held, Outcome, Refused, TooLarge, backoff_s
+from kixo.client.sender import COMPRESSED, attempt, compress
+from kixo.client.surroundings import Surroundings, Transport
 from kixo.decode import judge_events
 from kixo.errors import SendFailed
 from kixo.event import Rejection
@@ -99,13 +99,7 @@ class Courier:
     def _attempt(self, body: bytes) -> Outcome:
         if self._stop.is_set():
             raise Stopped
-        try:
-            answer = self._transport.post(body, COMPRESSED)
-        except StaleConnection as error:
-            return Again(str(error), at_once=True)
-        except OSError as error:
-            return Again(f"{type(error).__name__}: {error}")
-        return judge(answer, self._outside.now_ns() / 1e9)
+        return attempt(self._transport, body, COMPRESSED, self._outside.now_s)
 
     def _wait(self, outcome: Again, attempts: int) -> None:
         wait_s = backoff_s(attempts, RETRY_S_MAX, self._outside.random())
