@@ -31,6 +31,7 @@ from kixo.timestamp import now_us
 from torture.event import Source
 
 PARTITIONS = 2
+SEGMENT_BYTES = 1 << 20
 SENDER, SENDERS_MAX = 99, 1_000_000
 CAPS = QueryCaps(memory_bytes_max=1 << 30, seconds_max=60)
 
@@ -55,6 +56,10 @@ class Told:
         """Something that somebody should look at."""
         self.errors.append(f"{event} {members}")
 
+    def of_log(self, what: str, size: int) -> None:
+        """Bytes of the log that were cut or skipped."""
+        self.info(f"{what} ({size} bytes)")
+
 
 def recover(folder: Path, credential: Credential, source: Source, told: Told) -> list[str]:
     """Starts on a data folder, takes one more event in each partition, and loads all; the tokens of those events.
@@ -66,8 +71,11 @@ def recover(folder: Path, credential: Credential, source: Source, told: Told) ->
     with closing(DataFolder(layout)):
         ensure_log(layout.log)
         open_registry(settings, make=True).close()
-        tokens = [_take_one(settings, partition, credential, source, told) for partition in range(PARTITIONS)]
-        _load_all(settings, told)
+        tokens = [plain_token(partition, source) for partition in range(PARTITIONS)]
+        for partition, token in enumerate(tokens):
+            with closing(open_writer(layout.log, partition, told)) as writer:
+                append(writer, (token,), credential, source)
+        load_all(settings, told)
     return tokens
 
 
@@ -86,42 +94,47 @@ def live_keys(folder: Path, credentials: list[Credential]) -> list[Credential]:
 
 def differences(folder: Path) -> list[str]:
     """What the audit says of a folder, but for damage of the log, of which a power cut leaves some."""
-    reader = LocalLogReader(folder / "log", lambda _what, _bytes: None)
+    layout = Layout(folder)
+    reader = LocalLogReader(layout.log, lambda _what, _bytes: None)
     with closing(reader):
-        report = audit(folder / "lake", reader, CAPS, [])
+        report = audit(layout.lake, reader, CAPS, [])
     pending = sum(project.pending for project in report.projects)
     return [*report.differences, *([f"{pending} events stay in the log."] if pending else [])]
 
 
-def _take_one(settings: Settings, partition: int, credential: Credential, source: Source, told: Told) -> str:
-    writer = LocalLogWriter(
-        settings.data_dir / "log",
+def open_writer(log: Path, partition: int, told: Told) -> LocalLogWriter:
+    """A partition of the log in the folder `log`, mended and ready to be written to."""
+    return LocalLogWriter(
+        log,
         partition,
-        segment_bytes=settings.log_segment_bytes,
+        segment_bytes=SEGMENT_BYTES,
         free_bytes_min=0,
         now_us=now_us,
-        report=lambda what, size: told.info(f"{what} ({size} bytes)"),
+        report=told.of_log,
     )
-    token = plain_token(partition, source)
-    with closing(writer):
-        frame = pack_frame(writer.next_offset(), now_us(), AS_SENT, 1, 0, [body((token,), credential, source)])
-        writer.commit(frame)
-    return token
 
 
-def body(tokens: Sequence[str], credential: Credential, source: Source) -> bytes:
+def append(writer: LocalLogWriter, tokens: Sequence[str], credential: Credential, source: Source) -> None:
+    """Makes a request with these events durable."""
+    content = _body(tokens, credential, source)
+    writer.commit(pack_frame(writer.next_offset(), now_us(), AS_SENT, len(tokens), 0, [content]))
+
+
+def _body(tokens: Sequence[str], credential: Credential, source: Source) -> bytes:
     """A request's body as the log keeps it."""
     envelope = {"project_id": credential.project_id, "api_key": "***", "bundle_id": "com.example", "platform": "web"}
     events = ",".join(source.make(token).text for token in tokens)
     return f'{json.dumps(envelope)[:-1]},"batch":[{events}]}}'.encode()
 
 
-def _load_all(settings: Settings, told: Told) -> None:
-    folder = settings.data_dir
-    metrics = MetricFile(folder / "run" / "recovery")
-    reader = LocalLogReader(folder / "log", lambda what, size: told.info(f"{what} ({size} bytes)"))
+def load_all(settings: Settings, told: Told) -> None:
+    """Loads all that is in the log."""
+    layout = Layout(settings.data_dir)
+    layout.run.mkdir(exist_ok=True)
+    metrics = MetricFile(layout.run / "recovery")
+    reader = LocalLogReader(layout.log, told.of_log)
     with closing(metrics), closing(reader):
-        surroundings = Surroundings(folder / "lake", folder / "index", reader, settings, now_us, metrics, told)
+        surroundings = Surroundings(layout.lake, layout.index, reader, settings, now_us, metrics, told)
         with closing(Loader(surroundings)) as loader:
             loader.open()
             while loader.run_once().bytes:

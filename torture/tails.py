@@ -13,19 +13,14 @@ from random import Random
 from typing import NamedTuple
 
 from kixo.bench.traffic import Credential
-from kixo.loader.loader import Loader, Surroundings
 from kixo.log import segment
 from kixo.log.folder import ensure_log
-from kixo.log.reader import LocalLogReader
-from kixo.log.writer import LocalLogWriter
-from kixo.metric_file import MetricFile
 from kixo.settings import Settings
-from kixo.stored import AS_SENT
 from kixo.timestamp import now_us
 from torture import lake, oracle
 from torture.account import Account
 from torture.event import Source
-from torture.recovery import Told, body, plain_token
+from torture.recovery import Told, append, load_all, open_writer, plain_token
 from torture.trial import Orders
 from torture.verdict import Verdict
 
@@ -48,7 +43,7 @@ class Variant(NamedTuple):
 def damage_log(orders: Orders) -> Verdict:
     """Every cut and every changed byte of a small segment; in the short form every few bytes."""
     began_s, dice = time.monotonic(), Random(f"{orders.seed}/tails")
-    source = Source(orders.seed, time.time_ns() // 1000)
+    source = Source(orders.seed, now_us())
     original = _segment(orders.folder / "original", source)
     variants = _variants(original, SHORT_STRIDE if orders.short else 1, dice)
     broken: list[str] = []
@@ -77,9 +72,9 @@ def damage_log(orders: Orders) -> Verdict:
 
 def _segment(folder: Path, source: Source) -> bytes:
     ensure_log(folder)
-    with closing(_writer(folder, 0, Told())) as writer:
+    with closing(open_writer(folder, 0, Told())) as writer:
         for tokens in BATCHES:
-            _append(writer, tokens, source)
+            append(writer, tokens, CREDENTIAL, source)
     return next((folder / "0").glob("*.log")).read_bytes()
 
 
@@ -119,25 +114,13 @@ def _load(folder: Path, variants: list[Variant], start: int, source: Source) -> 
         path = log / str(number) / segment.file_name(0)
         path.parent.mkdir()
         path.write_bytes(variant.data)
-        with closing(_writer(log, number, told[number])) as writer:
-            _append(writer, (plain_token(start + number, source),), source)
-    said = _load_all(folder)
+        with closing(open_writer(log, number, told[number])) as writer:
+            append(writer, (plain_token(start + number, source),), CREDENTIAL, source)
+    said = Told()
+    load_all(Settings(data_dir=folder), said)
     for text in said.infos:
         told[int(text.split(" of ")[1].split("/")[0])].infos.append(text)
     return [*said.errors, *_faults(folder, variants, told)]
-
-
-def _load_all(folder: Path) -> Told:
-    said = Told()
-    settings = Settings(data_dir=folder)
-    reader = LocalLogReader(folder / "log", lambda what, _bytes: said.infos.append(what))
-    with closing(reader), closing(MetricFile(folder / "metrics")) as metrics:
-        surroundings = Surroundings(folder / "lake", folder / "index", reader, settings, now_us, metrics, said)
-        with closing(Loader(surroundings)) as loader:
-            loader.open()
-            while loader.run_once().bytes:
-                pass
-    return said
 
 
 def _faults(folder: Path, variants: list[Variant], told: dict[int, Told]) -> list[str]:
@@ -165,19 +148,3 @@ def _account(variants: list[Variant], start: int, source: Source) -> Account:
     account.note_sent(tokens)
     account.accepted.update(tokens)
     return account
-
-
-def _writer(log: Path, partition: int, told: Told) -> LocalLogWriter:
-    return LocalLogWriter(
-        log,
-        partition,
-        segment_bytes=1 << 20,
-        free_bytes_min=0,
-        now_us=now_us,
-        report=lambda what, _bytes: told.infos.append(what),
-    )
-
-
-def _append(writer: LocalLogWriter, tokens: tuple[str, ...], source: Source) -> None:
-    content = body(tokens, CREDENTIAL, source)
-    writer.commit(segment.pack_frame(writer.next_offset(), now_us(), AS_SENT, len(tokens), 0, [content]))
