@@ -21,6 +21,7 @@ import zstandard
 
 from kixo.bench.traffic import APPS, Credential
 from kixo.event import ENVIRONMENTS
+from kixo.timestamp import format_us, now_us
 from torture.account import NO_ANSWER, NO_CONNECTION, Account, Answer
 from torture.event import BAD, FINGERPRINT, TWINS, WITH_ID, Source
 
@@ -28,18 +29,16 @@ ANSWER_S_MAX = 6.0
 REPEAT_PAUSE_S = 0.03
 KEPT_UNITS = 2000
 UNITS_MAX = 450
-SECOND_US = 1_000_000
 
 Unit = tuple[str, ...]
 """Tokens that stay together in one batch: one event, or twins."""
 
-COMPRESSIONS: tuple[tuple[str | None, Callable[[bytes], bytes]], ...] = (
-    (None, bytes),
-    ("gzip", gzip.compress),
-    ("deflate", zlib.compress),
-    ("br", lambda body: bytes(brotli.compress(body, quality=1))),
-    ("zstd", zstandard.compress),
-)
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": lambda body: bytes(brotli.compress(body, quality=1)),
+    "zstd": zstandard.compress,
+}
 
 
 class Habits(NamedTuple):
@@ -198,14 +197,15 @@ class Client:
         """The body, in some encoding, and its headers."""
         members = dict(self._envelope)
         if self._dice.random() < 0.7:
-            members["sent_at"] = _stamp(time.time_ns() // 1000 + self._source.skew_us(self._number))
+            members["sent_at"] = format_us(now_us() + self._source.skew_us(self._number))
         front = json.dumps(members)[:-1]
         events = ",".join(self._source.make(token).text for token in tokens)
-        encoding, compress = self._dice.choice(COMPRESSIONS)
+        encoding = self._dice.choice([None, *COMPRESSIONS])
         headers = {"Content-Type": self._dice.choice(["application/json", "text/plain;charset=UTF-8"])}
         if encoding is not None:
             headers["Content-Encoding"] = encoding
-        return compress(f'{front},"batch":[{events}]}}'.encode()), headers
+        body = f'{front},"batch":[{events}]}}'.encode()
+        return COMPRESSIONS[encoding](body) if encoding else body, headers
 
     def _exchange(self, body: bytes, headers: dict[str, str]) -> Answer:
         connection = self._connect()
@@ -234,11 +234,6 @@ def read_answer(status: int, body: bytes) -> Answer:
     code = "ok" if status == 200 else str(said.get("code"))
     rejected = {int(error["index"]): str(error["code"]) for error in said.get("errors", [])}
     return Answer(status, code, int(said.get("accepted", 0)), rejected)
-
-
-def _stamp(instant_us: int) -> str:
-    moment = time.gmtime(instant_us // SECOND_US)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + f".{instant_us % SECOND_US:06d}Z"
 
 
 class Traffic:

@@ -9,6 +9,7 @@ import time
 
 from kixo.bench.traffic import Credential
 from kixo.metrics import EVENTS
+from kixo.timestamp import DAY_US
 from torture.caller import Caller
 from torture.client import Habits
 from torture.installation import BUSY
@@ -21,7 +22,6 @@ STEPS, STEPS_SHORT = 15, 2
 SECOND_NS = 1_000_000_000
 HOUR_NS, DAY_NS = 3600 * SECOND_NS, 86_400 * SECOND_NS
 JUMPS_NS = (SECOND_NS // 2, 3 * SECOND_NS, 90 * SECOND_NS, HOUR_NS, DAY_NS, 40 * DAY_NS, 500 * DAY_NS)
-DAY_US = 86_400_000_000
 SKEWS_US = (0, 3 * DAY_US, -9 * DAY_US, 5_000_000, -90_000_000, -700 * DAY_US)
 EVENTS_BETWEEN = 150
 # Far more than a load takes, far less than any step that matters.

@@ -20,11 +20,11 @@ from msgspec import Struct, json
 
 from kixo.bench.vocabulary import pick_kind
 from kixo.event import DEVICE_ID_LENGTH_MAX
+from kixo.timestamp import DAY_US
 
 WITH_ID, FINGERPRINT, TWINS, BAD = "i", "f", "t", "b"
 AGE_US_MAX = 3_600_000_000
 OLD_SHARE, OLD_DAYS_MAX = 0.04, 3
-DAY_US = 86_400_000_000
 
 
 class Row(NamedTuple):
@@ -119,7 +119,7 @@ def _stamp(dice: Random, instant: int) -> str:
         lambda: moment.isoformat().replace("+00:00", "z").replace("T", "t"),
         lambda: moment.replace(tzinfo=None).isoformat(" "),
         lambda: moment.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat().replace(".", ","),
-        lambda: moment.strftime("%Y%m%dT%H%M%S.%f+0000") + "",
+        lambda: moment.strftime("%Y%m%dT%H%M%S.%f+0000"),
     )
     return dice.choice(forms)()
 

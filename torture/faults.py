@@ -5,9 +5,6 @@ durable. A fault of the lake, the index or the registry: events are taken as if 
 up afterwards. Whatever the fault, nothing that was acknowledged is lost, and no process needs a person.
 """
 
-import os
-import subprocess
-import sys
 import time
 from typing import NamedTuple
 
@@ -136,8 +133,6 @@ def _expect_alive(trial: Trial, fault: Fault) -> None:
 def _refuse_keys(trial: Trial, shim: dict[str, str]) -> None:
     """A key cannot be made now, and says so in a sentence; afterwards one can."""
     server = trial.installation
-    command = [sys.executable, "-m", "kixo", "key", "create", server.credentials[0].project_id]
-    command += ["--data-dir", str(server.folder)]
-    done = subprocess.run(command, env={**os.environ, **shim}, capture_output=True, text=True, check=False)
+    done = server.kixo("key", "create", server.credentials[0].project_id, environment=shim)
     if done.returncode == 0 or "Traceback" in done.stderr:
         trial.broken.append(f"A key was made in a registry that fails, or without a clear error: {done.stderr}")

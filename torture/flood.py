@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from kixo.bench.traffic import Credential
 from torture.flooder import flood_request
@@ -94,9 +93,8 @@ def percentile(values: list[float], percent: int) -> float:
 def _measure(server: Installation, rounds: int, events: int) -> Waits:
     behaving, flooding = server.credentials[:2]
     waits = Waits([], [], {})
-    address = urlsplit(server.url)
     with (
-        socket.create_connection((address.hostname or "", address.port or 80)) as connection,
+        socket.create_connection(server.address) as connection,
         _flooder(server, flooding, events, waits) as flooder,
     ):
         for _ in range(rounds):

@@ -4,21 +4,17 @@ While the clients of `torture.client` go on, each fault below is done to the sam
 died or grown beyond its bound, and everything the good clients were told has to be true.
 """
 
-import gzip
 import json
 import socket
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
-from urllib.parse import urlsplit
 
-import brotli
 import zstandard
 
 from kixo.bench.traffic import Credential
-from torture.client import Habits
+from torture.client import COMPRESSIONS, Habits
 from torture.installation import BUSY
 from torture.trial import Orders, Trial
 from torture.verdict import Verdict
@@ -50,14 +46,13 @@ def attack_with_hostile_clients(orders: Orders) -> Verdict:
         server.start()
         workers = server.pids("worker")
         idle = {pid: peak_bytes(pid) for pid in workers}
-        address = urlsplit(server.url)
         crowd = SHORT_CONNECTIONS if orders.short else CONNECTIONS
-        with trial.traffic.flowing(), _crowd((address.hostname or "", address.port or 80), crowd):
+        with trial.traffic.flowing(), _crowd(server.address, crowd):
             trial.figures["idle connections"] = crowd
             for name in _order(orders.count(FAULTS, SHORT_FAULTS), trial.dice):
                 began_s = trial.note(name)
                 with suppress(OSError):
-                    HOSTILE[name]((address.hostname or "", address.port or 80), server.credentials[-1], trial.dice)
+                    HOSTILE[name](server.address, server.credentials[-1], trial.dice)
                 trial.recover(began_s)
         if server.pids("worker") != workers:
             trial.broken.append("A worker died.")
@@ -115,21 +110,13 @@ def _body(credential: Credential, batch: bytes, *, platform: str = "web", more: 
     return front + more + b',"batch":' + batch + b"}"
 
 
-_COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "br": lambda body: bytes(brotli.compress(body, quality=5)),
-    "zstd": zstandard.compress,
-}
-
-
 def _bomb(encoding: str, times: int = 1) -> Send:
     """A gigabyte of nothing, or as much of it as is made quickly; compressed more than once where `times` says so."""
 
     def send(address: tuple[str, int], _credential: Credential, dice: Random) -> None:
         body = bytes(100 * MIB)
         for _ in range(times):
-            body = _COMPRESSIONS[encoding](body)
+            body = COMPRESSIONS[encoding](body)
         cut = dice.choice([len(body), len(body) // 2])
         _post(address, body[:cut] * dice.choice([1, 3]), f"Content-Encoding: {encoding}")
 
@@ -216,7 +203,7 @@ def _nonsense(address: tuple[str, int], _credential: Credential, dice: Random) -
 
 
 HOSTILE: dict[str, Send] = {
-    **{f"{encoding} bomb": _bomb(encoding) for encoding in _COMPRESSIONS},
+    **{f"{encoding} bomb": _bomb(encoding) for encoding in COMPRESSIONS},
     **{f"{encoding} bomb in a bomb": _bomb(encoding, 2) for encoding in ("gzip", "zstd")},
     "wide zstd window": _wide_window,
     "five million events": _tiny_events,

@@ -23,6 +23,7 @@ from kixo.audit import AuditReport
 from kixo.bench.subject import Subject, prepare
 from kixo.bench.traffic import Credential
 from kixo.errors import StartFailed
+from kixo.layout import Layout
 
 START_S_MAX = 120.0
 STOP_S_MAX = 120.0
@@ -57,6 +58,7 @@ class Installation:
         self, folder: Path, environment: Mapping[str, str] | None = None, *, workers: int = 2, projects: int | None = 6
     ) -> None:
         self.folder = folder.resolve()
+        self.layout = Layout(self.folder)
         self.environment = dict(BUSY if environment is None else environment)
         self.workers = workers
         self.credentials: list[Credential] = [] if projects is None else prepare(self.folder, projects)
@@ -76,6 +78,11 @@ class Installation:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `url`."""
+        return "127.0.0.1", self.port
+
+    @property
     def log(self) -> Path:
         """What the server wrote on stdout and stderr, over all starts."""
         return self.folder / "server.log"
@@ -88,7 +95,7 @@ class Installation:
 
     def metric(self, series: str) -> float:
         """The value of a series of `/metrics`, written as there."""
-        card = json.loads((self.folder / "run" / "server.json").read_bytes())
+        card = json.loads(self.layout.server_card.read_bytes())
         with urllib.request.urlopen(f"{card['console_url']}/metrics", timeout=30) as page:
             lines = page.read().decode().splitlines()
         return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series + " "))
@@ -97,7 +104,7 @@ class Installation:
         """Starts the server and waits until it says that it runs; tries again as a service manager would."""
         ends = time.monotonic() + START_S_MAX
         while True:
-            self._launch()
+            self.launch()
             if self._wait_announced(ends):
                 return
             if time.monotonic() > ends:
@@ -107,8 +114,21 @@ class Installation:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Starts the server without waiting."""
-        self._launch()
-        assert self.process is not None
+        command = [sys.executable, "-m", "kixo", "serve", "--data-dir", str(self.folder), "--console-port", "0"]
+        command += ["--port", str(self.port), "--workers", str(self.workers)]
+        self.starts += 1
+        self.layout.server_card.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            # In its own folder, where no kixo.toml changes anything.
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                process_group=0,
+            )
         return self.process
 
     def stop(self) -> int | None:
@@ -162,10 +182,15 @@ class Installation:
             time.sleep(POLL_S)
         return True
 
-    def kixo(self, *arguments: str, seconds_max: float = 300) -> subprocess.CompletedProcess[str]:
-        """Runs a `kixo` command on the folder, with nothing of the environment given to the server."""
+    def kixo(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, seconds_max: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a `kixo` command on the folder, with `environment`, and not with that of the server."""
         command = [sys.executable, "-m", "kixo", *arguments, "--data-dir", str(self.folder)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, check=False)
+        surroundings = {**os.environ, **(environment or {})}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds_max, check=False, env=surroundings
+        )
 
     def audit(self) -> AuditReport:
         """What `kixo audit` says; raises `StartFailed` where it cannot say anything."""
@@ -178,27 +203,9 @@ class Installation:
         """The newest lines of the server's log."""
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-count:])
 
-    def _launch(self) -> None:
-        command = [sys.executable, "-m", "kixo", "serve", "--data-dir", str(self.folder), "--console-port", "0"]
-        command += ["--port", str(self.port), "--workers", str(self.workers)]
-        self.starts += 1
-        (self.folder / "run" / "server.json").unlink(missing_ok=True)
-        with self.log.open("ab") as log:
-            # In its own folder, where no kixo.toml changes anything.
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env={**os.environ, **self.environment},
-                process_group=0,
-            )
-
     def _wait_announced(self, ends: float) -> bool:
         assert self.process is not None
-        card = self.folder / "run" / "server.json"
-        process = self.process
+        card, process = self.layout.server_card, self.process
         self.wait_until(lambda: process.poll() is not None or _announces(card, process.pid), ends - time.monotonic())
         return process.poll() is None and _announces(card, process.pid)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 
 from kixo.errors import StartFailed
+from kixo.timestamp import now_us
 from torture import oracle, record
 from torture.account import Account
 from torture.disk import Disk, Loss, State, write_state
@@ -59,7 +60,7 @@ def cut_power(orders: Orders) -> Verdict:
     """Records a run, and starts anew from states that a power cut in it could have left."""
     began_s, dice = time.monotonic(), Random(f"{orders.seed}/power")
     folder, library = orders.folder / "power", build(orders.tools())
-    recorder = Recorder(folder, library, KnownSource(orders.seed, time.time_ns() // 1000))
+    recorder = Recorder(folder, library, KnownSource(orders.seed, now_us()))
     disk = Disk(recorder.disk)
     cuts = Cuts(recorder.run(EVENTS_SHORT if orders.short else EVENTS), folder, library, dice)
     for number, state, name in _states(disk, cuts, orders.count(STATES, STATES_SHORT)):

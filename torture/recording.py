@@ -29,9 +29,9 @@ DATA, WORKER = "data", "kixo.server.worker"
 PROJECTS = 3
 HABITS = Habits(clients=PROJECTS, pause_s=0.02, large_share=0.02)
 EVENTS_S_MAX = 120.0
-# What only matters while a server runs, and what is not written through the shim.
 # So that there are segments which were given up, too: syncs of the log that fail, by their number.
 FAILING_SYNCS = (5, 23, 60, 111)
+# What only matters while a server runs, and what is not written through the shim.
 UNRECORDED = (f"{DATA}/run", f"{DATA}/server.log")
 
 

@@ -4,10 +4,6 @@ Afterwards the registry opens, every key whose command said so is there or is re
 other: what a command was killed over may have happened or not, never half.
 """
 
-import os
-import subprocess
-import sys
-
 from kixo.bench.traffic import Credential
 from torture.caller import Caller
 from torture.installation import BUSY
@@ -56,18 +52,12 @@ def _change(trial: Trial, shim: dict[str, str], keys: dict[str, str], number: in
     else:
         key, wanted = f"kx_key_torture_{number:06d}", LIVE
         words = ["create", project, "--key", key]
-    status = _run(trial, shim, words)
+    status = trial.installation.kixo("key", *words, environment=shim).returncode
     if status < 0:
         trial.note(f"SIGKILL kixo key {words[0]}")
     elif status:
         trial.broken.append(f"`kixo key {words[0]}` ended with status {status}.")
     keys[key] = wanted if status == 0 else EITHER
-
-
-def _run(trial: Trial, shim: dict[str, str], words: list[str]) -> int:
-    command = [sys.executable, "-m", "kixo", "key", *words, "--data-dir", str(trial.installation.folder)]
-    environment = {**os.environ, **shim}
-    return subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False).returncode
 
 
 def _check(trial: Trial, keys: dict[str, str]) -> None:

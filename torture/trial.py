@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
+from kixo.timestamp import now_us
 from torture.account import Account
 from torture.client import Client, Habits, Traffic
 from torture.event import Source
@@ -63,7 +64,7 @@ class Trial:
     def __post_init__(self) -> None:
         self.began_s = time.monotonic()
         self.dice = Random(f"{self.orders.seed}/{self.attack}")
-        self.source = Source(self.orders.seed, time.time_ns() // 1000, self.skews_us)
+        self.source = Source(self.orders.seed, now_us(), self.skews_us)
         self.account = Account()
         folder = self.orders.folder / self.attack
         folder.mkdir(parents=True)
@@ -104,7 +105,7 @@ class Trial:
         if not self.traffic.finish(DELIVERY_S_MAX):
             self.broken.append(f"Clients could not deliver within {DELIVERY_S_MAX} seconds.")
         differences = self.load_all()
-        return self._judge(reconcile(self.installation.folder / "lake", self.account, self.source), differences)
+        return self._judge(reconcile(self.installation.layout.lake, self.account, self.source), differences)
 
     def load_all(self) -> list[str]:
         """Stops the server when nothing is left in its log; what the audit has to say then."""

@@ -4,10 +4,10 @@ The bulk of the traffic is compared by its counts. These clients are compared ev
 attacks have, over their own projects.
 """
 
-import time
 from collections.abc import Callable, Sequence
 
 from kixo.bench.traffic import Credential
+from kixo.timestamp import now_us
 from torture.account import Account
 from torture.client import Client, Habits, Traffic
 from torture.event import Source
@@ -25,7 +25,7 @@ class Watched:
 
     def __init__(self, url: Callable[[], str], credentials: Sequence[Credential], seed: int) -> None:
         self.projects = [credential.project_id for credential in credentials]
-        self.source = Source(seed, time.time_ns() // 1000, SKEWS_US)
+        self.source = Source(seed, now_us(), SKEWS_US)
         self.account = Account()
         self.traffic = Traffic(
             [
