@@ -496,8 +496,6 @@ def test_the_log_line_of_a_defect_tells_where_it_is_and_nothing_of_the_request(t
             doubles,
             lambda: 0,
             lambda: 0,
-            b"",
-            {},
             Settings(data_dir=tmp_path),
         )
         scope = SimpleNamespace(path="/v1/batch", method="POST", headers={})

@@ -49,7 +49,7 @@ def success_headers(verdict: Verdict, policy: str) -> Headers:
     return [*COMMON, ("kixo-durability", "fsync"), *limit_headers(verdict, policy)]
 
 
-def failure(error: RequestError, verdict: Verdict | None, policy: str) -> Answer:
+def failure(error: RequestError, verdict: Verdict | None = None, policy: str = "") -> Answer:
     """Any other answer; with the state of the limit where the project is known."""
     headers = [*COMMON]
     if verdict is not None:

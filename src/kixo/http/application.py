@@ -5,7 +5,7 @@ An answer of 200 is given after the log's future is done, never before.
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from kixo.errors import (
@@ -16,9 +16,9 @@ from kixo.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from kixo.http.answers import COMMON, PREFLIGHT, Answer, failure, limit_policy, success
+from kixo.http.answers import PREFLIGHT, Answer, failure, limit_policy, success
 from kixo.http.body import BodyReader
-from kixo.http.browser import PATHS, Script, script_answer
+from kixo.http.pages import Page
 from kixo.inflate import inflate
 from kixo.ingest import Admission, Ingest, Payload, Place, Refusal
 from kixo.log.group_commit import GroupCommit
@@ -31,9 +31,6 @@ USUAL_MEDIA_TYPES = frozenset({"", *MEDIA_TYPES})
 
 # A body above this is looked at in a turn of the event loop of its own: small ones wait for one such, not for all.
 TURN_BYTES = 64 * 1024
-
-Ready = Callable[[], Awaitable[str | None]]
-"""Gives the reason why nothing can be stored now, or None."""
 
 
 class Log(Protocol):
@@ -62,25 +59,21 @@ class Application:
         ingest: Ingest,
         commits: GroupCommit,
         bodies: BodyReader,
-        ready: Ready,
+        pages: Mapping[str, Page],
         metrics: MetricFile,
         log: Log,
         now_us: Callable[[], int],
         timer_ns: Callable[[], int],
-        openapi: bytes,
-        scripts: dict[str, Script],
         settings: Settings,
     ) -> None:
         self._ingest = ingest
         self._commits = commits
         self._bodies = bodies
-        self._ready = ready
+        self._pages = pages
         self._metrics = metrics
         self._log = log
         self._now_us = now_us
         self._timer_ns = timer_ns
-        self._openapi = openapi
-        self._scripts = scripts
         self._bytes_max = settings.body_bytes_max
         self._large = asyncio.Lock()
         self._policy = limit_policy(settings.requests_per_second_max)
@@ -113,13 +106,13 @@ class Application:
             if scope.method == "OPTIONS":
                 return Answer(204, "preflight", PREFLIGHT, b"")
             return await self._refuse(protocol, _wrong_method(scope.method, "POST, OPTIONS"))
-        page = _PAGES.get(scope.path)
+        page = self._pages.get(scope.path)
         if page is None:
             message = "There is nothing at this path. Send batches to POST /v1/batch."
             return await self._refuse(protocol, NotFound(message))
         if scope.method not in {"GET", "HEAD"}:
             return await self._refuse(protocol, _wrong_method(scope.method, "GET, HEAD"))
-        answer = await page(self, scope)
+        answer = await page(scope.headers)
         return answer if scope.method == "GET" else answer._replace(body=b"")
 
     async def _refuse(self, protocol: Any, error: RequestError) -> Answer:
@@ -166,29 +159,6 @@ class Application:
         if admission.refusal is not None:
             return failure(admission.refusal, admission.place.verdict, self._policy)
         return success(admission.body, admission.place.verdict, self._policy)
-
-    async def _health(self, _scope: Any) -> Answer:
-        return Answer(200, "ok", COMMON, b'{"status":"ok"}')
-
-    async def _readiness(self, _scope: Any) -> Answer:
-        reason = await self._ready()
-        if reason is None:
-            return Answer(200, "ok", COMMON, b'{"status":"ready"}')
-        return failure(Unavailable(reason, retry_after_s=1), None, self._policy)
-
-    async def _schema(self, _scope: Any) -> Answer:
-        return Answer(200, "ok", COMMON, self._openapi)
-
-    async def _script(self, scope: Any) -> Answer:
-        return script_answer(self._scripts[scope.path], scope.headers)
-
-
-_PAGES: dict[str, Callable[[Application, Any], Awaitable[Answer]]] = {
-    "/healthz": Application._health,
-    "/readyz": Application._readiness,
-    "/openapi.json": Application._schema,
-    **dict.fromkeys(PATHS, Application._script),
-}
 
 
 def _wrong_method(method: str, allow: str) -> MethodNotAllowed:

@@ -16,7 +16,7 @@ from msgspec import json
 from kixo.errors import Unavailable
 from kixo.http.application import Application
 from kixo.http.body import BodyReader
-from kixo.http.browser import open_scripts
+from kixo.http.pages import open_pages
 from kixo.ingest import Ingest
 from kixo.layout import Layout
 from kixo.limits import RingFile
@@ -71,13 +71,11 @@ async def _work(assignment: Assignment) -> None:
             Ingest(lambda: source.snapshot, limit, time.monotonic_ns, settings),
             commits,
             bodies,
-            Readiness(writer, settings).reason,
+            open_pages(Readiness(writer, settings).reason, json.encode(document(settings))),
             metrics,
             log,
             now_us,
             time.monotonic_ns,
-            json.encode(document(settings)),
-            open_scripts(),
             settings,
         )
         async with _polling(source, settings, log):
