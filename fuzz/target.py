@@ -20,7 +20,7 @@ from kixo.loader.rows import Rules, event_rows
 from kixo.log import Frame
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
-from kixo.stored import JudgedEvent, RejectedEvent
+from kixo.stored import JudgedEvent, RejectedEvent, SentBatch
 from kixo.timestamp import DAY_US
 
 PROJECT, KEY = "kx_proj_abc123", "kx_key_xyz789"
@@ -105,7 +105,12 @@ def _check_rows(frame: Frame, slow: Stored) -> None:
 def _as_sent(content: bytes) -> Stored:
     batch = stored.decode_sent(content)
     envelope = batch.project_id, batch.environment or "production", batch.bundle_id, batch.platform, batch.sent_at
-    events = [
+    return envelope, events_as_sent(batch), []
+
+
+def events_as_sent(batch: SentBatch) -> list[JudgedEvent]:
+    """The events of a request that the fast path took, as the slow path would hand them over."""
+    return [
         JudgedEvent(
             index,
             event.event_type,
@@ -118,7 +123,6 @@ def _as_sent(content: bytes) -> Stored:
         )
         for index, event in enumerate(batch.batch)
     ]
-    return envelope, events, []
 
 
 def _as_judged(content: bytes) -> Stored:

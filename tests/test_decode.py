@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec import json as msgspec_json
 
+from fuzz.target import events_as_sent
 from kixo import depth, stored
 from kixo.decode import VECTOR_BYTES_MIN, credentials, decode_request, judge_events, open_request
 from kixo.depth import DEPTH_KEPT, at_any_depth, depth_of, flatten_below
@@ -87,19 +88,7 @@ def agree(body: bytes) -> None:
     assert (opened.environment, opened.sent_at) == (sent.environment or "production", sent.sent_at)
     accepted, rejected = judge_events(opened.events)
     assert rejected == []
-    assert accepted == [
-        stored.JudgedEvent(
-            index,
-            found.event_type,
-            found.event_name,
-            found.device_id,
-            found.session_id,
-            found.timestamp,
-            "{}" if bytes(found.properties) == b"null" else bytes(found.properties).decode(),
-            found.event_id,
-        )
-        for index, found in enumerate(sent.batch)
-    ]
+    assert accepted == events_as_sent(sent)
 
 
 @settings(max_examples=200)
