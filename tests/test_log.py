@@ -65,6 +65,10 @@ def append(writer: LocalLogWriter, *payloads: bytes) -> None:
     writer.commit(packed)
 
 
+def refuse_to_sync(_descriptor: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     ensure_log(tmp_path / "log")
@@ -334,11 +338,8 @@ def test_after_a_failed_sync_nothing_is_kept_and_the_segment_is_never_written_ag
     writer = open_writer(folder)
     append(writer, b"durable")
 
-    def fail(_descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", fail)
+        patch.setattr(os, "fdatasync", refuse_to_sync)
         with pytest.raises(Unavailable, match="Nothing was stored"):
             append(writer, b"refused")
     append(writer, b"later")
@@ -353,12 +354,9 @@ def test_a_disk_that_fails_for_long_leaves_one_segment_for_the_time_after(
     writer = open_writer(folder)
     append(writer, b"durable")
 
-    def fail(_descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", fail)
-        patch.setattr(os, "fsync", fail)
+        patch.setattr(os, "fdatasync", refuse_to_sync)
+        patch.setattr(os, "fsync", refuse_to_sync)
         for _ in range(5):
             with pytest.raises(Unavailable, match="Nothing was stored"):
                 append(writer, b"refused")
