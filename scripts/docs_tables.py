@@ -27,6 +27,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"(<!-- table: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 GIB = 1024 * MIB
+# What cyclopts would call the negative of a flag and of a list; the application as a whole has none.
+NEGATIVE = ("--no-", "--empty-")
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -95,9 +97,9 @@ def arguments_of(command: Command) -> list[Any]:
 
 
 def names_of(argument: Any) -> list[str]:
-    """An argument's names; a flag has a negative one only where the command says so."""
+    """An argument's names; it has a negative one only where the command says so."""
     negative = argument.parameter.negative or ()
-    return [name for name in argument.names if not name.startswith("--no-") or name in negative]
+    return [name for name in argument.names if not name.startswith(NEGATIVE) or name in negative]
 
 
 def _usage(command: Command, own: list[Any]) -> str:
@@ -116,7 +118,7 @@ def _is_required(argument: Any) -> bool:
 
 def _help(argument: Any) -> str:
     default, text = argument.field_info.default, str(argument.parameter.help)
-    if _is_required(argument) or default is None or default is False or default == "" or "[default" in text:
+    if _is_required(argument) or default is False or default in (None, "", ()) or "[default" in text:
         return text
     return f"{text} [default: {default}]"
 
