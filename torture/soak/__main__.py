@@ -32,9 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m torture.soak", description="Runs a server for long, and looks what grows.")
-    parser.add_argument(
-        "--minutes", type=float, default=60.0, help="how long; 1 for a try, 20 to be judged"
-    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long; 1 for a try, 20 to be judged")
     parser.add_argument("--rate", type=float, help="events a second; half of what can be sustained by default")
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between two samples")
     parser.add_argument("--seed", type=int, default=1, help="seed of the traffic")
