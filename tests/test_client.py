@@ -111,6 +111,22 @@ def test_a_callback_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -
     assert "ZeroDivisionError" in caplog.text
 
 
+class Unspeakable:
+    """What cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_tracking_raises_nothing_whatever_the_values_do(caplog: pytest.LogCaptureFixture) -> None:
+    server = FakeServer()
+    with connected(server) as client:
+        client.track(Unspeakable(), **WHERE)  # type: ignore[arg-type]
+        client.track("n", **WHERE, timestamp=Unspeakable())  # type: ignore[arg-type]
+        assert client.stats.rejected == 2
+    assert "of type Unspeakable" in caplog.text
+
+
 def test_many_threads_may_track() -> None:
     server = FakeServer()
     with connected(server, Options(batch_events_max=37)) as client:

@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import os
 from collections import OrderedDict, deque
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -212,7 +212,52 @@ def test_a_time_may_be_given(timestamp: object, text: str) -> None:
     assert instant_text(timestamp) == text
 
 
-@pytest.mark.parametrize("timestamp", ["yesterday", 1775649600, 1.5, b"2026-04-08", ""])
+class BrokenZone(tzinfo):
+    """A zone that fails whenever it is asked."""
+
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        raise RuntimeError("no zone")
+
+    def dst(self, _: datetime | None) -> None:
+        """It knows of none."""
+
+    def tzname(self, _: datetime | None) -> None:
+        """It has none."""
+
+
+class Unspeakable:
+    """What cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Unlistable:
+    def tolist(self) -> list[object]:
+        raise UnspeakableError
+
+
+def test_the_odd_seconds_of_a_zone_are_counted_in() -> None:
+    odd = timezone(timedelta(minutes=19, seconds=32))
+    assert instant_text(datetime(1900, 1, 1, 12, tzinfo=odd)) == "1900-01-01T11:40:28.000000+00:00"
+
+
+def test_what_fails_when_it_is_shown_is_refused_like_anything_else() -> None:
+    with pytest.raises(EventRefused, match="of type Unspeakable"):
+        instant_text(Unspeakable())
+    with pytest.raises(EventRefused, match="UnspeakableError"):
+        written({"a": Unlistable()})
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    ["yesterday", 1775649600, 1.5, b"2026-04-08", "", datetime(2026, 4, 8, tzinfo=BrokenZone())],
+)
 def test_a_time_that_is_none_is_refused(timestamp: object) -> None:
     with pytest.raises(EventRefused, match="datetime or ISO 8601"):
         instant_text(timestamp)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 from msgspec import Struct
 
-from kixo.client.tracked import TrackedEvent
+from kixo.client.tracked import TrackedEvent, shown
 from kixo.event import Rejection
 
 OnRejected = Callable[[TrackedEvent, Rejection], object]
@@ -75,7 +75,7 @@ class Report:
         with self._lock:
             self.rejected += 1
         if self._on_rejected is None:
-            self.warn("rejected", f"An event {event.event_name!r:.100} was rejected: {rejection.message}")
+            self.warn("rejected", f"An event {shown(event.event_name)} was rejected: {rejection.message}")
             return
         self._call(self._on_rejected, event, rejection)
 

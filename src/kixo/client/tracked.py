@@ -14,7 +14,7 @@ Anything else, and an event that the server would refuse, is refused here.
 
 import os
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -82,15 +82,27 @@ def instant_text(timestamp: object) -> str:
 
     Raises `EventRefused`.
     """
-    if isinstance(timestamp, datetime):
-        moment = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
-        return moment.isoformat(timespec="microseconds")
     try:
-        parse_us(timestamp)  # type: ignore[arg-type]  # what is no text is a TypeError, and that is what we ask
-    except (TypeError, ValueError):
-        message = f"`timestamp` is {timestamp!r:.100}. Pass a datetime or ISO 8601 such as 2026-04-08T12:00:00Z."
+        text = _moment_text(timestamp) if isinstance(timestamp, datetime) else timestamp
+        parse_us(text)  # type: ignore[arg-type]  # what is no text is a TypeError, and that is what we ask
+    except Exception:  # noqa: BLE001 - the edge to values of the app's own classes, zones among them
+        message = f"`timestamp` is {shown(timestamp)}. Pass a datetime or ISO 8601 such as 2026-04-08T12:00:00Z."
         raise EventRefused("timestamp", "invalid_timestamp", message) from None
-    return str(timestamp)
+    return str(text)
+
+
+def shown(value: object) -> str:
+    """A value of the app's, as it may stand in a message: short, and whatever its own `repr` does."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:  # noqa: BLE001 - the edge to values of the app's own classes, which may raise anything
+        return f"of type {type(value).__name__}"
+
+
+def _moment_text(moment: datetime) -> str:
+    if (moment.utcoffset() or timedelta()) % timedelta(minutes=1):
+        moment = moment.astimezone(UTC)  # ISO 8601 has no form for the odd seconds of a zone's early years.
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat(timespec="microseconds")
 
 
 def _encode_closely(event: TrackedEvent) -> bytes:
@@ -106,11 +118,19 @@ def _encode_closely(event: TrackedEvent) -> bytes:
     except RecursionError:
         raise _too_deep() from None
     except Exception as error:
-        message = f"`properties` cannot be written as JSON: {error}. Pass plain values."
         if isinstance(error, EventRefused):
             raise
+        message = f"`properties` cannot be written as JSON: {_reason(error)}. Pass plain values."
         raise EventRefused("properties", "wrong_type", message) from None
     return text
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, which may be an error of the app's."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the edge to the app's own classes, errors among them
+        return type(error).__name__
 
 
 def _check_text(name: str, value: object, length_max: int) -> None:
