@@ -1,6 +1,8 @@
 """What an answer means, how long a client waits, and how HTTP's own troubles show."""
 
 import http.server
+import os
+import signal
 import threading
 import zlib
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from kixo.client.surroundings import Answer, StaleConnection
 from kixo.client.transport import HttpTransport
 from kixo.errors import REQUEST_ERRORS, RequestError
 from tests.clienting import answer, error
+from tests.test_server import wait_until
 
 NOW_S = 1_775_649_600.0  # 2026-04-08T12:00:00Z
 JSON = {"Content-Type": "application/json"}
@@ -72,6 +75,7 @@ def test_a_redirect_says_where_to() -> None:
         ("Wed, 08 Apr 2026 12:00:30", 30.0),
         ("-1", None),
         ("soon", None),
+        ("Wed, 08 Apr 2026 12:00:30 +99999999999999", None),
         ("", None),
     ],
 )
@@ -100,6 +104,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.seen.append((self.path, dict(self.headers), body, self.client_address))
+        if self.path == "/hints-first":
+            self.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        if self.path == "/half":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+            self.rfile.read(1)  # Until the client goes.
+            self.close_connection = True
+            return
         if self.path == "/no-http":
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n")
             self.close_connection = True
@@ -162,6 +173,34 @@ def test_what_is_no_http_is_a_failed_connection() -> None:
         transport = HttpTransport(url + "/no-http", 10)
         with pytest.raises(ConnectionError, match="not HTTP"):
             transport.post(b"{}", JSON)
+
+
+def test_an_answer_that_follows_an_interim_one_is_not_taken_for_the_next() -> None:
+    with web_server() as (url, handler):
+        transport = HttpTransport(url + "/hints-first", 10)
+        assert [transport.post(b"{}", JSON).status for _ in range(2)] == [103, 103]
+        transport.close()
+    assert len({connection for *_, connection in handler.seen}) == 2
+
+
+def test_a_child_forked_in_the_middle_of_an_answer_lets_go_of_the_connection() -> None:
+    with web_server() as (url, _):
+        transport = HttpTransport(url + "/half", 2)
+
+        def post() -> None:
+            with pytest.raises(OSError, match="timed out"):
+                transport.post(b"{}", JSON)
+
+        reading = threading.Thread(target=post)
+        reading.start()
+        wait_until(lambda: getattr(transport._connection, "_HTTPConnection__response", None) is not None)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)  # A child that waits for a lock does not hear of anything else.
+            transport.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        reading.join()
 
 
 def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def judge(answer: Answer, now_s: float) -> Outcome:
     words = _words_of(answer.body)
     status = answer.status
     if status == 200 and words.status == "ok":
-        return Delivered(words.rejected, _rejections(words.errors))
+        return Delivered(max(0, words.rejected), _rejections(words.errors))
     code = words.code or f"http_{status}"
     message = words.message or f"The answer was HTTP {status}."
     if status == 413 or (status == 429 and code == "too_many_events"):
@@ -115,7 +115,7 @@ def retry_after_s(value: str | None, now_s: float) -> float | None:
 
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.fromtimestamp(now_s, UTC)).total_seconds())

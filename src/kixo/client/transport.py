@@ -6,6 +6,7 @@ Certificates are verified, and redirects are not followed. Proxies are those of 
 
 import base64
 import http.client
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class HttpTransport:
         self._proxy = proxy_of(self._url)
         self._connection: http.client.HTTPConnection | None = None
         self._used = False
+        self._process = os.getpid()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Sends one request; raises `OSError`, and `StaleConnection` where a kept connection had been closed."""
@@ -49,10 +51,13 @@ class HttpTransport:
         return answer
 
     def close(self) -> None:
-        """Closes the connection."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        """Closes the connection; in a child of the process that opened it, the child's share alone."""
+        connection, self._connection = self._connection, None
+        if connection is not None and os.getpid() == self._process:
+            connection.close()
+        elif connection is not None and connection.sock is not None:
+            # The thread that was reading is not here, but what it had locked is, and closing would wait for it.
+            os.close(connection.sock.detach())
         self._used = False
 
     def _exchange(self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -64,8 +69,8 @@ class HttpTransport:
                 raise
         response = connection.getresponse()
         data = response.read(ANSWER_BYTES_MAX)
-        if not response.isclosed():
-            self.close()  # There is more than we want to know.
+        if not response.isclosed() or status_is_interim(response.status):
+            self.close()  # There is more than we want to know, or the answer itself is still to come.
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
 
     def _open(self) -> http.client.HTTPConnection:
@@ -90,6 +95,11 @@ class HttpTransport:
     def _headers(self) -> dict[str, str]:
         login = login_of(self._proxy) if self._proxy is not None and self._url.scheme == "http" else {}
         return {"User-Agent": AGENT, **login}
+
+
+def status_is_interim(status: int) -> bool:
+    """Whether another answer follows, which must not be taken for that to the next request (RFC 9110, 15.2)."""
+    return 100 <= status < 200
 
 
 def proxy_of(url: SplitResult) -> SplitResult | None:
