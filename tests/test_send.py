@@ -290,6 +290,13 @@ class TestIdentity:
         imported.run()
         assert imported.server.events()[0]["event_id"] == "kixo:" + "ab" * 16
 
+    @pytest.mark.parametrize("identity", ['ab"', "ab\\", {"a": 1}, "", [1]])
+    def test_an_identity_that_is_none_costs_no_other_row(self, write: Write, identity: object) -> None:
+        imported = write("x.jsonl", FULL, FULL | {"identity": identity}, FULL)
+        summary = imported.run()
+        assert (summary.sent, summary.rejected) == (3, 1)
+        assert [(reason.code, reason.examples[0][0]) for reason in summary.reasons] == [("invalid_identity", 2)]
+
     def test_an_event_of_the_very_project_is_not_doubled(self, write: Write) -> None:
         identity = scope(PROJECT, "production").hex() + "ab" * 12
         imported = write("x.jsonl", FULL | {"identity": identity}, FULL | {"identity": identity, "event_id": "e"})
@@ -542,6 +549,16 @@ class TestCommand:
                 environment={"KIXO_URL": url, "KIXO_API_KEY": KEY},
                 given=json.dumps(FULL),
             )
+        assert "1 of 1 events taken" in done.stdout
+        assert len(server.events()) == 1
+
+    def test_a_named_pipe_is_read_like_stdin(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "x.jsonl"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_text, args=(json.dumps(FULL),), daemon=True)
+        writer.start()
+        with slow_server(lambda: False) as (url, server, _):
+            done = kixo("send", pipe, "--project", PROJECT, environment={"KIXO_URL": url, "KIXO_API_KEY": KEY})
         assert "1 of 1 events taken" in done.stdout
         assert len(server.events()) == 1
 

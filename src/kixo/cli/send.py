@@ -107,7 +107,7 @@ def send(
     )
     with ExitStack() as stack:
         opened = stack.enter_context(_open(file, plan.format))
-        bookmarks = None if str(file) == FROM_STDIN else _bookmarks(file, opened, plan, state)
+        bookmarks = None if str(file) == FROM_STDIN or not file.is_file() else _bookmarks(file, opened, plan, state)
         if restart and bookmarks is not None:
             bookmarks.remove()
         sink = stack.enter_context(_sink(rejected))

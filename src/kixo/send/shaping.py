@@ -153,6 +153,9 @@ class Shaper:
         identity = row.columns.get("identity")
         if _is_there(identity):
             digits = bytes(identity).strip(b'"')
+            if not digits.isalnum():
+                message = f"`identity` is {digits[:64].decode(errors='replace')}. Leave it as the export has it, or out."
+                raise RowRefused("identity", "invalid_identity", message)
             self._check_elsewhere(row.columns, digits)
             return b'"kixo:%b"' % digits
         digest = blake2b(self._salt + b"%d\0" % row.number + row.text, digest_size=16).hexdigest()
