@@ -154,7 +154,9 @@ class Shaper:
         if _is_there(identity):
             digits = bytes(identity).strip(b'"')
             if not digits.isalnum():
-                message = f"`identity` is {digits[:64].decode(errors='replace')}. Leave it as the export has it, or out."
+                message = (
+                    f"`identity` is {digits[:64].decode(errors='replace')}. Leave it as the export has it, or out."
+                )
                 raise RowRefused("identity", "invalid_identity", message)
             self._check_elsewhere(row.columns, digits)
             return b'"kixo:%b"' % digits
