@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -20,13 +20,13 @@ FLAGS = [
 ]
 
 
-# Where a Chromium is that several programs share; see `shared_chromium`.
+# The environment variable that says where a Chromium is that several programs share.
 SHARED = "KIXO_TEST_CHROMIUM"
 
 
 @contextmanager
 def attached(url: str) -> Iterator[Browser]:
-    """The Chromium that `shared_chromium` started."""
+    """A Chromium that another program started."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.connect_over_cdp(url)
         try:
@@ -35,26 +35,29 @@ def attached(url: str) -> Iterator[Browser]:
             browser.close()
 
 
-@contextmanager
-def shared_chromium() -> Iterator[str]:
-    """A Chromium for several programs; where it is. Each makes a context of its own, with a storage of its own."""
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with chromium([f"--remote-debugging-port={port}"]):
-        yield f"http://127.0.0.1:{port}"
+        return int(taken.getsockname()[1])
 
 
 @contextmanager
-def chromium(flags: Sequence[str] = ()) -> Iterator[Browser]:
-    """A headless Chromium with a profile of its own; skips the test, in CI fails it, where there is none."""
+def chromium(port: int | None = None) -> Iterator[Browser]:
+    """A headless Chromium with a profile of its own; skips the test, in CI fails it, where there is none.
+
+    At `port` of loopback other programs can attach to it; each makes a context, with a storage of its own.
+    """
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         missing = "There is no Chromium. Install the package `chromium` to run the tests of the browser SDK."
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
+    flags = FLAGS if port is None else [*FLAGS, f"--remote-debugging-port={port}"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=FLAGS if port is None else [*FLAGS, f"--remote-debugging-port={port}"]
+        )
         try:
             yield browser
         finally:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.browser.chromium import chromium
+from tests.browser.chromium import chromium, free_port
 from tests.browser.gate import Gate
 from tests.browser.site import Site
 from tests.conftest import Server, running
@@ -23,8 +23,13 @@ PAGES = {
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
+def browser_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="package")
+def browser(browser_port: int) -> Iterator[Browser]:
+    with chromium(browser_port) as found:
         yield found
 
 
