@@ -55,9 +55,7 @@ def chromium(port: int | None = None) -> Iterator[Browser]:
         pytest.skip(missing)
     flags = FLAGS if port is None else [*FLAGS, f"--remote-debugging-port={port}"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=FLAGS if port is None else [*FLAGS, f"--remote-debugging-port={port}"]
-        )
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
         try:
             yield browser
         finally:
