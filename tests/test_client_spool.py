@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kixo import Client
 from kixo.client import BadOption, Options, Surroundings
+from kixo.client.envelope import checked_envelope, own_folder
 from kixo.client.outbox import Outbox
 from kixo.client.report import Report
 from kixo.client.spool import Receipt, Spool, claim
@@ -266,13 +267,30 @@ def test_a_spool_that_cannot_be_opened_again_after_a_fork_does_not_hold_up_what_
 
 
 def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
-    (tmp_path / "0.sqlite").write_bytes(b"not a database at all" * 100)
+    folder = own_folder(tmp_path, checked_envelope(*WHO, "web", "production"))
+    (folder / "0.sqlite").write_bytes(b"not a database at all" * 100)
     server = FakeServer()
     with connected(server, spool=tmp_path) as client:
         client.track("a", **WHERE)
         assert client.flush()
     assert server.names() == ["a"]
-    assert (tmp_path / "0.sqlite.damaged-0").read_bytes().startswith(b"not a database")
+    assert (folder / "0.sqlite.damaged-0").read_bytes().startswith(b"not a database")
+
+
+@pytest.mark.parametrize("other", [{"project_id": "kx_proj_other"}, {"environment": "staging"}, {"platform": "ios"}])
+def test_what_one_client_left_is_never_sent_as_another_ones(tmp_path: Path, other: dict[str, str]) -> None:
+    mine: dict[str, Any] = dict(zip(("project_id", "api_key", "bundle_id"), WHO, strict=True))
+    away = FakeServer(lambda _: ConnectionRefusedError("away"))
+    with Client(**mine, spool=tmp_path, options=AWAY, surroundings=Surroundings(open_transport=away.open)) as client:
+        client.track("mine", **WHERE)
+    server = FakeServer()
+    with Client(**mine | other, spool=tmp_path, surroundings=Surroundings(open_transport=server.open)) as client:
+        client.track("theirs", **WHERE)
+        assert client.flush()
+    assert server.names() == ["theirs"]
+    with connected(server, spool=tmp_path) as client:
+        assert client.flush()
+    assert server.names() == ["theirs", "mine"]
 
 
 def test_a_row_that_is_damaged_costs_its_file_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -349,4 +367,5 @@ def test_a_fork_leaves_the_spool_to_the_parent(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     store.keep(0.0, urgent=True)
     client.close()
-    assert sorted(everything(opened(tmp_path))) == [b'"child"', b'"parent"']
+    folder = own_folder(tmp_path, checked_envelope(*WHO, "web", "production"))
+    assert sorted(everything(opened(folder))) == [b'"child"', b'"parent"']

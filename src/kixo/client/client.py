@@ -13,14 +13,14 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from kixo.client.delivery import Delivery
-from kixo.client.envelope import batch_url, checked_envelope, checked_folder
+from kixo.client.envelope import batch_url, checked_envelope, checked_folder, own_folder
 from kixo.client.options import Options
 from kixo.client.outbox import Outbox
 from kixo.client.report import OnDropped, OnRejected, Report, Stats
 from kixo.client.sender import Sender
 from kixo.client.stamps import Stamps
 from kixo.client.store import MemoryStore, Store
-from kixo.client.surroundings import Surroundings, Transport
+from kixo.client.surroundings import Surroundings, Transport, load_transport
 from kixo.client.tracked import EventRefused, TrackedEvent, encode_event, instant_text
 from kixo.client.worker import Flush, Worker
 from kixo.event import ENVIRONMENT_DEFAULT
@@ -80,6 +80,7 @@ class Tracker:
         self._on_dropped = on_dropped
         self._options = options or Options()
         self._surroundings = surroundings or Surroundings()
+        load_transport()
         self._closed = False
         self._lost_before = 0
         self._prepare()
@@ -179,7 +180,7 @@ class Tracker:
             return MemoryStore(outbox)
         from kixo.client.spool_store import SpoolStore
 
-        return SpoolStore(self._spool, outbox, self._options, report, avoid)
+        return SpoolStore(own_folder(self._spool, self._envelope), outbox, self._options, report, avoid)
 
     def _open_transport(self) -> Transport:
         return self._surroundings.open_transport(self._url, self._options.timeout_s)

@@ -63,6 +63,20 @@ def checked_folder(path: "str | Path") -> "Path":
     return folder
 
 
+def own_folder(folder: "Path", envelope: dict[str, str]) -> "Path":
+    """The folder, made if need be, for events of this project, app and environment in a spool that others share.
+
+    Rows hold events alone: what one client left must not be sent as another's. The key is none of it, so that events
+    outlive its exchange.
+    """
+    from hashlib import blake2b
+
+    members = [envelope[name] for name in ("project_id", "environment", "platform", "bundle_id")]
+    own = folder / blake2b("\0".join(members).encode(), digest_size=8).hexdigest()
+    own.mkdir(exist_ok=True)
+    return own
+
+
 def _check_text(name: str, value: object, example: str) -> None:
     if not isinstance(value, str) or not value:
         shown = "empty" if value == "" else f"of type {type(value).__name__}"

@@ -34,10 +34,20 @@ class Transport(Protocol):
 
 
 def open_transport(url: str, timeout_s: float) -> Transport:
-    """The real one. What it imports is loaded here, by the worker, and not when the program starts."""
+    """The real one; see `load_transport`."""
     from kixo.client.transport import HttpTransport
 
     return HttpTransport(url, timeout_s)
+
+
+def load_transport() -> None:
+    """Loads what sending takes: when a client is made, not when this package is imported, and not in the worker.
+
+    A fork in the middle of an import would leave the child with the lock of a module that nobody ever lets go of.
+    """
+    import encodings.idna  # noqa: F401 - the socket module looks it up at the first connection
+
+    import kixo.client.transport  # noqa: F401
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
