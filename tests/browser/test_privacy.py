@@ -68,6 +68,24 @@ def test_who_opts_out_leaves_nothing_and_sends_nothing(site: Site, gate: Gate, t
     assert {"unheard", "waits in vain"}.isdisjoint(gate.names())
 
 
+def test_a_click_while_opted_out_is_not_told_later_as_a_dead_one(site: Site, tab: Page) -> None:
+    tab.clock.install()
+    tab.goto(site.url + "/")
+    tab.evaluate("Kixo.optOut()")
+    tab.click("#still")
+    tab.evaluate("Kixo.optIn()")
+    tab.clock.run_for(3000)
+    assert dead_clicks(tab) == 0
+    tab.click("#still")
+    tab.clock.run_for(3000)
+    assert dead_clicks(tab) == 1
+
+
+def dead_clicks(tab: Page) -> int:
+    """How many wait in the queue."""
+    return sum('"dead_click"' in value for key, value in kept(tab).items() if ":event:" in key)
+
+
 def test_a_site_can_ask_first(site: Site, gate: Gate, tab: Page) -> None:
     site.options["optedOut"] = True
     tab.goto(site.url + "/")

@@ -28,6 +28,9 @@ export function watchClicks(recorder: Recorder): void {
   addEventListener(
     "click",
     (event) => {
+      if (recorder.isOut()) {
+        return;
+      }
       const element = clickedElement(event);
       const control = element?.closest("label")?.control;
       // A click on a label is followed by one on its control.

@@ -130,6 +130,7 @@ function run(options: Options, host: string): Running {
   const recorder = {
     record: (kind: AutomaticKind, name: string, properties: Properties) =>
       isOn(kind) && record(kind, name, properties, Date.now()),
+    isOut,
     pageUrl: () => cleanUrl(location.href, options.queryParameters),
     pageName: () => location.pathname + route(location.hash),
     queryParameters: options.queryParameters,

@@ -4,6 +4,8 @@ import type { AutomaticKind, Properties } from "./api";
 export interface Recorder {
   /** Takes an automatic event of this moment. */
   record(kind: AutomaticKind, name: string, properties: Properties): void;
+  /** Whether the visitor has opted out: what happens meanwhile must not be told later either. */
+  isOut(): boolean;
   /** The page's own URL, cleaned. */
   pageUrl(): string;
   /** The page's name in events: its path, and its route where that is in the fragment. */
