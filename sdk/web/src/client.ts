@@ -89,6 +89,15 @@ function run(options: Options, host: string): Running {
     return (store.get(choiceKey) || (options.optedOut ? "out" : "in")) === "out";
   }
 
+  /** Removes everything but the visitor's choice. */
+  function forget(): void {
+    for (const key of store.keys(scope)) {
+      if (key !== choiceKey) {
+        store.remove(key);
+      }
+    }
+  }
+
   function isOn(kind: AutomaticKind): boolean {
     return typeof automatic === "boolean" ? automatic : automatic[kind] !== false;
   }
@@ -157,13 +166,15 @@ function run(options: Options, host: string): Running {
     setTimeout(watchIdle, isOut() ? 60_000 : sessions.endIfIdle());
   }
   watchIdle();
+  // Another tab may have marked an event in the very moment in which it went, and so have brought it back.
+  addEventListener("storage", (change) => change.key === choiceKey && isOut() && forget());
   sender.added();
 
   return {
     track: (name, properties, atMs) => record("custom", name, properties, atMs),
     sender,
     optOut() {
-      store.keys(scope).forEach(store.remove);
+      forget();
       store.set(choiceKey, "out");
     },
     optIn() {
