@@ -1,7 +1,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,12 +106,14 @@ class TestPinned:
         assert list((data / "run").iterdir()) == []
 
     def test_what_a_killed_export_left_behind_is_removed(self, data: Path) -> None:
-        left, used = data / "run" / f"{PREFIX}999999999", data / "run" / f"{PREFIX}{os.getppid()}"
-        left.mkdir(parents=True)
-        used.mkdir()
-        with pinned(lake_snapshot(data / "lake"), data / "run"):
+        left = data / "run" / f"{PREFIX}left"
+        (left / "events").mkdir(parents=True)
+        with pinned(lake_snapshot(data / "lake"), data / "run") as first:
             assert not left.exists()
-            assert used.exists()
+            paths = [Path(path) for path in first("events")]
+            with pinned(lake_snapshot(data / "lake"), data / "run"):
+                assert paths
+                assert all(path.exists() for path in paths)
 
     def test_without_links_the_files_are_read_where_they_are(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> None:
