@@ -21,10 +21,22 @@ from kixo.http.application import Application
 from kixo.metric_file import MetricFile
 from kixo.registry import open_registry
 from kixo.settings import Settings
-from tests.conftest import MIB, Project, Server, Wire, chunk, event, head, request, running
+from tests.conftest import (
+    MIB,
+    Project,
+    Server,
+    Wire,
+    chunk,
+    event,
+    head,
+    log_reader,
+    owner_of,
+    request,
+    running,
+)
 
 BODY_BYTES_MAX = 10 * MIB
-EXPOSED = "Kixo-Durability, RateLimit, RateLimit-Policy, Retry-After"
+EXPOSED = "Kixo-Durability, Kixo-Position, RateLimit, RateLimit-Policy, Retry-After"
 POLICY = '"project";q=100;w=1'
 LIMIT_HEADERS = {"ratelimit", "ratelimit-policy"}
 
@@ -64,12 +76,42 @@ def test_success_carries_durability_and_the_limit(client: httpx.Client, project:
         assert "retry-after" not in answer.headers
 
 
+def places(server: Server, project: Project) -> list[str]:
+    """Where in the log the requests of a project stand, as `Kixo-Position` writes it."""
+    with log_reader(server.folder) as reader:
+        return [
+            f"{partition}:{frame.offset}"
+            for partition in reader.partitions()
+            for frame in reader.read(partition, 0, 2**40)
+            if owner_of(frame.payload).project_id == project.id
+        ]
+
+
+def test_whatever_was_stored_is_answered_with_its_place_in_the_log(server: Server, project: Project) -> None:
+    told = []
+    for _ in range(8):
+        # A new connection each time, so that both workers come up.
+        with httpx.Client(base_url=server.url) as client:
+            answers = [post(client, project.body(*events)) for events in ([event()], [event(), 7], [7])]
+        assert [answer.status_code for answer in answers] == [200, 200, 400]
+        told += [answer.headers["kixo-position"] for answer in answers]
+    assert sorted(told) == sorted(places(server, project))
+    assert len(set(told)) == 24
+
+
+def test_what_was_not_stored_has_no_place(client: httpx.Client, project: Project) -> None:
+    bodies = [project.body(), project.body(platform="amiga"), project.body(api_key="kx_key_other"), b"{"]
+    answers = [post(client, body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [200, 400, 401, 400]
+    assert [answer for answer in answers if "kixo-position" in answer.headers] == []
+
+
 def test_every_answer_can_be_read_from_any_origin(client: httpx.Client, project: Project) -> None:
     answers = [post(client, project.body(event())), post(client, b"{"), client.get("/nowhere"), client.get("/healthz")]
     for answer in answers:
         assert answer.headers["access-control-allow-origin"] == "*"
         assert answer.headers["access-control-expose-headers"] == EXPOSED
-    assert EXPOSED.lower().split(", ") == sorted(["kixo-durability", *LIMIT_HEADERS, "retry-after"])
+    assert EXPOSED.lower().split(", ") == sorted(["kixo-durability", "kixo-position", *LIMIT_HEADERS, "retry-after"])
 
 
 def test_a_preflight_is_answered_204_with_what_a_sender_needs(client: httpx.Client) -> None:
@@ -390,6 +432,7 @@ def test_without_room_nothing_is_stored_and_the_answer_is_503(full: Server) -> N
         assert answer.headers["ratelimit-policy"] == POLICY
         assert "ratelimit" in answer.headers
         assert "kixo-durability" not in answer.headers
+        assert "kixo-position" not in answer.headers
     assert full.frames(project) == []
 
 

@@ -467,6 +467,8 @@ def test_a_segment_of_a_newer_format_is_refused(folder: Path) -> None:
 class Disk:
     """A log writer that fails on demand and remembers its groups."""
 
+    partition = 3
+
     def __init__(self) -> None:
         self.groups: list[list[bytes]] = []
         self.failing: Exception | None = None
@@ -500,6 +502,17 @@ def test_requests_of_one_turn_share_one_commit(size: int) -> None:
 
     groups = asyncio.run(run())
     assert [len(group) for group in groups] == [10, 0]
+
+
+@pytest.mark.parametrize("size", [10, INLINE_BYTES_MAX * 2])
+def test_each_request_of_a_commit_is_told_its_own_offset(size: int) -> None:
+    async def run() -> tuple[int, list[int]]:
+        commits = open_commits(Disk())
+        offsets = await asyncio.gather(*[commits.submit(0, 0, 1, 0, [b"x" * size]) for _ in range(3)])
+        commits.close()
+        return commits.partition, offsets
+
+    assert asyncio.run(run()) == (3, [1, 2, 3])
 
 
 @pytest.mark.parametrize("size", [10, INLINE_BYTES_MAX * 2])

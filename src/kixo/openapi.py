@@ -66,7 +66,7 @@ def _batch() -> dict[str, Any]:
     }
     answers["200"] = {
         "description": "The events are durable.",
-        "headers": _header_refs("Kixo-Durability", "RateLimit", "RateLimit-Policy"),
+        "headers": _header_refs("Kixo-Durability", "Kixo-Position", "RateLimit", "RateLimit-Policy"),
         "content": {"application/json": {"schema": _ref("BatchAnswer"), "examples": examples}},
     }
     media = {"schema": _ref("BatchRequest"), "example": EXAMPLE_REQUEST}
@@ -139,7 +139,7 @@ def _example(error: type[RequestError]) -> dict[str, Any]:
 
 def _error_headers(status: int) -> dict[str, Any]:
     limit = ("RateLimit", "RateLimit-Policy")
-    names = {400: limit, 429: (*limit, "Retry-After"), 503: (*limit, "Retry-After")}
+    names = {400: ("Kixo-Position", *limit), 429: (*limit, "Retry-After"), 503: (*limit, "Retry-After")}
     return _header_refs(*names.get(status, ()))
 
 
@@ -150,6 +150,7 @@ def _header_refs(*names: str) -> dict[str, Any]:
 def _headers() -> dict[str, Any]:
     sentences = {
         "Kixo-Durability": "How the events are kept: `fsync`.",
+        "Kixo-Position": "Where in the log the request was stored, `<partition>:<offset>`; absent where nothing was.",
         "RateLimit": "What is left of the second: `r` requests, all of them again in `t` seconds.",
         "RateLimit-Policy": "The limit: `q` requests in each window of `w` seconds.",
         "Retry-After": "Seconds to wait before the request is repeated.",

@@ -10,7 +10,7 @@ from kixo.limits import Verdict
 
 Headers = list[tuple[str, str]]
 
-EXPOSED = "Kixo-Durability, RateLimit, RateLimit-Policy, Retry-After"
+EXPOSED = "Kixo-Durability, Kixo-Position, RateLimit, RateLimit-Policy, Retry-After"
 COMMON: Headers = [
     ("content-type", "application/json"),
     ("access-control-allow-origin", "*"),
@@ -26,6 +26,8 @@ PREFLIGHT: Headers = [
     ("server", "kixo"),
 ]
 
+POSITION = "kixo-position"
+
 _encode = json.Encoder().encode
 
 
@@ -38,9 +40,12 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def success(body: bytes, verdict: Verdict, policy: str) -> Answer:
-    """200, after the events became durable."""
-    return Answer(200, "ok", success_headers(verdict, policy), body)
+def success(body: bytes, verdict: Verdict, policy: str, position: str | None) -> Answer:
+    """200, after the events became durable; `position` says where in the log, and is None where there were none."""
+    headers = success_headers(verdict, policy)
+    if position is not None:
+        headers = [*headers, (POSITION, position)]
+    return Answer(200, "ok", headers, body)
 
 
 @lru_cache(maxsize=1024)
@@ -49,11 +54,15 @@ def success_headers(verdict: Verdict, policy: str) -> Headers:
     return [*COMMON, ("kixo-durability", "fsync"), *limit_headers(verdict, policy)]
 
 
-def failure(error: RequestError, verdict: Verdict | None = None, policy: str = "") -> Answer:
-    """Any other answer; with the state of the limit where the project is known."""
+def failure(
+    error: RequestError, verdict: Verdict | None = None, policy: str = "", position: str | None = None
+) -> Answer:
+    """Any other answer; with the state of the limit where the project is known, and the place of what was stored."""
     headers = [*COMMON]
     if verdict is not None:
         headers += limit_headers(verdict, policy)
+    if position is not None:
+        headers.append((POSITION, position))
     if error.retry_after_s is not None:
         headers.append(("retry-after", str(error.retry_after_s)))
     if error.allow is not None:

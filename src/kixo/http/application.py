@@ -130,11 +130,12 @@ class Application:
         sent = await self._bodies.read(protocol, None if length is None else int(length))
         try:
             admission = await self._admit(sent, headers.get("content-encoding"))
+            position = None
             if admission.payload is not None:
-                await self._store(admission.payload, admission.place, arrival.clock_us)
+                position = await self._store(admission.payload, admission.place, arrival.clock_us)
         finally:
             self._bodies.release(sent)
-        return self._answer(admission, arrival)
+        return self._answer(admission, position, arrival)
 
     async def _admit(self, sent: bytes, encoding: str | None) -> Admission:
         if len(sent) <= TURN_BYTES and not encoding:
@@ -144,21 +145,22 @@ class Application:
             await asyncio.sleep(0)
             return self._ingest.admit(inflate(sent, encoding, self._bytes_max) if encoding else sent)
 
-    async def _store(self, payload: Payload, place: Place, received_at_us: int) -> None:
+    async def _store(self, payload: Payload, place: Place, received_at_us: int) -> str:
+        """Waits until the payload is durable; its position, as `Kixo-Position` tells it."""
         try:
-            await self._commits.submit(received_at_us, *payload)
+            return f"{self._commits.partition}:{await self._commits.submit(received_at_us, *payload)}"
         except Unavailable as error:
             raise Refusal(error, self._ingest.give_back(place)) from None
 
-    def _answer(self, admission: Admission, arrival: Arrival) -> Answer:
+    def _answer(self, admission: Admission, position: str | None, arrival: Arrival) -> Answer:
         """The answer to a request whose events are durable."""
         if admission.payload is not None:
             self._count_accepted(admission.payload.accepted)
             self._count_rejected(admission.payload.rejected)
         self._metrics.observe(ACK_SECONDS, (self._timer_ns() - arrival.timer_ns) / 1e9)
         if admission.refusal is not None:
-            return failure(admission.refusal, admission.place.verdict, self._policy)
-        return success(admission.body, admission.place.verdict, self._policy)
+            return failure(admission.refusal, admission.place.verdict, self._policy, position)
+        return success(admission.body, admission.place.verdict, self._policy, position)
 
 
 def _wrong_method(method: str, allow: str) -> MethodNotAllowed:

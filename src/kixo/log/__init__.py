@@ -32,6 +32,11 @@ Buffers = Sequence[bytes | memoryview]
 class LogWriter(Protocol):
     """The writing end of one partition. Only one may be open at a time."""
 
+    @property
+    def partition(self) -> int:
+        """The number of the partition."""
+        ...
+
     def next_offset(self) -> int:
         """Takes the next offset for a frame."""
         ...

@@ -25,13 +25,15 @@ Observe = Callable[[int, Unavailable | None], None]
 class _Waiting(NamedTuple):
     frame: Buffers
     size: int
-    done: "asyncio.Future[None]"
+    offset: int
+    done: "asyncio.Future[int]"
 
 
 class GroupCommit:
     """The queue before one partition's writer. Belongs to the event loop's thread."""
 
     def __init__(self, writer: LogWriter, *, queue_bytes_max: int, observe: Observe) -> None:
+        self.partition = writer.partition
         self._writer = writer
         self._queue_bytes_max = queue_bytes_max
         self._observe = observe
@@ -44,8 +46,8 @@ class GroupCommit:
 
     def submit(
         self, received_at_us: int, kind: int, accepted: int, rejected: int, payload: Buffers
-    ) -> "asyncio.Future[None]":
-        """A future that is done when the frame is durable, or has `Unavailable`; raises it where the queue is full."""
+    ) -> "asyncio.Future[int]":
+        """The frame's offset once it is durable, or `Unavailable`; raises that at once where the queue is full."""
         queued = self._waiting_bytes + self._committing_bytes
         if queued > self._queue_bytes_max:
             message = f"Nothing was stored: {queued} bytes already wait for the disk. Repeat later."
@@ -53,8 +55,8 @@ class GroupCommit:
         offset = self._writer.next_offset()
         frame = segment.pack_frame(offset, received_at_us, kind, accepted, rejected, payload)
         size = sum(map(len, frame))
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(_Waiting(frame, size, done))
+        done: asyncio.Future[int] = self._loop.create_future()
+        self._waiting.append(_Waiting(frame, size, offset, done))
         self._waiting_bytes += size
         self._schedule()
         return done
@@ -119,6 +121,6 @@ class GroupCommit:
             if waiting.done.done():
                 continue
             if failure is None:
-                waiting.done.set_result(None)
+                waiting.done.set_result(waiting.offset)
             else:
                 waiting.done.set_exception(failure)

@@ -46,7 +46,7 @@ class LocalLogWriter:
         report: Report,
     ) -> None:
         self._folder = folder / str(partition)
-        self._partition = partition
+        self.partition = partition
         self._log_id = bytes.fromhex(read_log_id(folder))
         self._segment_bytes = segment_bytes
         self._free_bytes_min = free_bytes_min
@@ -118,7 +118,7 @@ class LocalLogWriter:
         base = segment.frame_offset(first) if again is None else segment.base_offset(again)
         self._path = again or self._folder / segment.file_name(base)
         how = os.O_CREAT | os.O_EXCL if again is None else 0
-        header = segment.pack_header(Header(self._partition, base, self._now_us(), self._log_id))
+        header = segment.pack_header(Header(self.partition, base, self._now_us(), self._log_id))
         self._file, self._size = os.open(self._path, os.O_RDWR | how, 0o600), 0 if again is None else len(header)
         # Until its header is whole nobody counts on a segment; from then on it stays, since the loader may have
         # released those before it, and its name carries the next offset.
