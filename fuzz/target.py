@@ -34,7 +34,7 @@ Stored = tuple[tuple[object, ...], Sequence[JudgedEvent], Sequence[RejectedEvent
 def make_ingest() -> Ingest:
     """The path in, with one project and one key."""
     digest = key_hash(KEY)
-    snapshot = Snapshot(1, {PROJECT: 1}, {digest: (1, digest)})
+    snapshot = Snapshot(1, {PROJECT: 1}, {digest: (1, 1, digest)})
     return Ingest(lambda: snapshot, Unlimited(), lambda: 0, Settings())
 
 

@@ -17,7 +17,7 @@ from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError,
 from kixo.layout import Layout
 from kixo.registry import POLL_WAIT_S, Refresh, Registry, SnapshotSource, open_registry
 from kixo.settings import Settings
-from kixo.snapshot import Snapshot, key_hash
+from kixo.snapshot import Sender, Snapshot, key_hash
 
 NOW_US = 1_775_650_000_000_000
 UNCHANGED = Refresh(changed=False, fault=None)
@@ -103,7 +103,7 @@ def test_the_system_s_randomness_makes_keys_that_differ(tmp_path: Path) -> None:
     with open_registry(Settings(data_dir=tmp_path / "a"), make=True) as registry:
         project = registry.create_project()
         assert len({registry.create_key(project.id)[1] for _ in range(20)}) == 20
-        assert isinstance(registry._randomness, SystemRandom)
+        assert isinstance(registry.randomness, SystemRandom)
 
 
 def test_a_key_is_nowhere_in_the_file(registry: Registry, path: Path) -> None:
@@ -216,6 +216,19 @@ def test_a_key_that_looks_like_the_id_of_another_does_not_shield_it(registry: Re
     assert registry.revoke_key(record.id).id == record.id
 
 
+def test_keys_have_numbers_from_1_without_gaps_over_all_projects(registry: Registry) -> None:
+    first, second = registry.create_project(), registry.create_project()
+    made = [registry.create_key(project.id) for project in (first, second, first)]
+    registry.revoke_key(made[0][0].id)
+    made.append(registry.create_key(second.id))
+    assert registry.key_numbers(first.id) == {made[0][0].id: 1, made[2][0].id: 3}
+    assert registry.key_numbers(second.id) == {made[1][0].id: 2, made[3][0].id: 4}
+    snapshot = registry.snapshot()
+    assert snapshot.identify(first.id, made[2][1]) == Sender(project=1, key=3)
+    assert snapshot.identify(second.id, made[3][1]) == Sender(project=2, key=4)
+    assert snapshot.identify(first.id, made[0][1]) is snapshot.identify(first.id, made[1][1]) is None
+
+
 def test_every_change_adds_one_to_the_revision_and_a_refused_one_nothing(registry: Registry) -> None:
     assert registry.revision() == 0
     project = registry.create_project()
@@ -314,8 +327,8 @@ def test_a_damaged_file_is_told_from_a_good_one(registry: Registry, path: Path) 
 
 def test_a_registry_of_a_newer_version_is_left_alone(registry: Registry, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("update state set schema_version = 2")
-    with pytest.raises(DataFolderError, match=r"has format 2, and this Kixo knows formats up to 1.*newer Kixo"):
+        connection.execute("update state set schema_version = 3")
+    with pytest.raises(DataFolderError, match=r"has format 3, and this Kixo knows formats up to 2.*newer Kixo"):
         opened(path)
 
 

@@ -16,6 +16,7 @@ from kixo.layout import Layout
 from kixo.output import print_json, visible
 from kixo.registry import open_registry
 from kixo.server.data_folder import DataFolder
+from kixo.server_card import ServerCard
 from kixo.settings import Settings
 from tests.conftest import KIXO, Project, Server, Wire, event, head, request, running
 from tests.test_server import wait_until
@@ -155,7 +156,7 @@ def test_only_the_owner_may_enter_the_data_folder(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with closing(DataFolder(Layout(tmp_path / "deep" / "data"))) as folder:
-            folder.announce({})
+            folder.announce(ServerCard(1, "", "", 1))
         files = list((tmp_path / "deep" / "data").rglob("*"))
     finally:
         os.umask(before)

@@ -1,14 +1,20 @@
 """A data folder that an earlier release wrote, opened by the present code; `scripts/make_format_fixture.py` made it."""
 
 import json
+import multiprocessing
+import sqlite3
 import tarfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from kixo.registry import open_registry
+from kixo.registry_schema import migrate
+from kixo.settings import Settings
 from tests.conftest import Server, event, running
 from tests.test_server import kixo, query, wait_until
 
@@ -86,6 +92,79 @@ def test_questions_can_be_asked_before_the_server_is_started(released: Path, exp
     assert pending > 0
     tailed = kixo("tail", "--from-start", "--limit", 4, "--json", "--data-dir", folder)
     assert len(tailed.stdout.splitlines()) == 4
+
+
+def version(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "registry.sqlite")) as connection:
+        return int(connection.execute("SELECT schema_version FROM state").fetchone()[0])
+
+
+def made_anew(folder: Path) -> list[str]:
+    """The tables of a registry of today, as statements."""
+    open_registry(Settings(data_dir=folder), make=True).close()
+    return statements(folder)
+
+
+def statements(folder: Path) -> list[str]:
+    with closing(sqlite3.connect(folder / "registry.sqlite")) as connection:
+        return [row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY name") if row[0]]
+
+
+def test_a_list_leaves_the_registry_of_the_release_as_it_is(released: Path) -> None:
+    folder = released / "data"
+    for command in (["project", "list"], ["key", "list"]):
+        assert kixo(*command, "--data-dir", folder).returncode == 0
+    assert version(folder) == 1
+
+
+def test_whoever_writes_the_registry_of_the_release_brings_it_to_today_s_format(
+    released: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = released / "data"
+    with open_registry(Settings(data_dir=folder), migrate=False) as registry:
+        revision, projects, keys = registry.revision(), registry.list_projects(), registry.list_keys()
+    assert kixo("token", "create", "--data-dir", folder).returncode == 0
+    assert version(folder) == 2
+    assert statements(folder) == made_anew(tmp_path / "new")
+    with open_registry(Settings(data_dir=folder)) as registry:
+        assert registry.list_projects() == projects
+        assert registry.list_keys() == keys
+        assert registry.revision() == revision + 1
+        numbers = [number for project in projects for number in registry.key_numbers(project.id).values()]
+        assert sorted(numbers) == list(range(1, len(keys) + 1))
+        assert registry.snapshot().authenticate(expected["project"], expected["key"]) is not None
+
+
+def open_at_once(folder: Path) -> None:
+    open_registry(Settings(data_dir=folder)).close()
+
+
+def test_processes_that_find_the_registry_of_the_release_at_once_bring_it_there_once(released: Path) -> None:
+    folder = released / "data"
+    with open_registry(Settings(data_dir=folder), migrate=False) as registry:
+        revision = registry.revision()
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=open_at_once, args=(folder,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with open_registry(Settings(data_dir=folder)) as registry:
+        assert registry.revision() == revision + 1
+
+
+def test_a_migration_that_is_cut_short_leaves_the_registry_as_it_was(released: Path) -> None:
+    folder = released / "data"
+    before = statements(folder)
+    with (
+        open_registry(Settings(data_dir=folder), migrate=False) as registry,
+        pytest.raises(KeyboardInterrupt),
+        registry.writing() as connection,
+    ):
+        migrate(connection)
+        raise KeyboardInterrupt
+    assert (version(folder), statements(folder)) == (1, before)
 
 
 def test_there_is_a_folder_of_every_release_whose_format_is_read() -> None:

@@ -15,8 +15,9 @@ from random import Random, SystemRandom
 from typing import NamedTuple, Self
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
+from kixo import registry_schema as schema
 from kixo import registry_tables as tables
 from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError
 from kixo.layout import Layout
@@ -39,8 +40,13 @@ class Refresh(NamedTuple):
     fault: OperatorError | None
 
 
-def open_registry(settings: Settings, *, make: bool = False, wait_s: float = WAIT_S) -> "Registry":
-    """The registry of the settings' data folder, with the system's clock and randomness; `make` makes a missing one.
+def open_registry(
+    settings: Settings, *, make: bool = False, migrate: bool = True, wait_s: float = WAIT_S
+) -> "Registry":
+    """The registry of the settings' data folder, with the system's clock and randomness.
+
+    `make` makes a missing one; `migrate` brings one of an older Kixo to today's format, which only those leave out who
+    do no more than list.
 
     Raises `DataFolderError`, `RegistryLocked`, and `BadSetting` where `projects_max` is less than what it holds.
     """
@@ -50,6 +56,7 @@ def open_registry(settings: Settings, *, make: bool = False, wait_s: float = WAI
         now_us=now_us,
         randomness=SystemRandom(),
         make=make,
+        migrate=migrate,
         wait_s=wait_s,
     )
 
@@ -60,6 +67,7 @@ class Registry:
     Each process opens its own, and forks before it does. Every method raises `RegistryLocked` when another process
     holds the registry for longer than `wait_s` seconds, and `DataFolderError` when the file cannot be used.
     `now_us` tells microseconds since 1970; `randomness` makes the keys, so outside of tests it is a `SystemRandom`.
+    What else the registry keeps has modules of its own, `registry_login` and others: their functions take a registry.
     """
 
     def __init__(
@@ -70,19 +78,20 @@ class Registry:
         now_us: Callable[[], int],
         randomness: Random,
         make: bool = False,
+        migrate: bool = True,
         wait_s: float = WAIT_S,
     ) -> None:
         self.path = path
+        self.now_us = now_us
+        self.randomness = randomness
         self._projects_max = projects_max
-        self._now_us = now_us
-        self._randomness = randomness
         if make and not path.exists():
-            create(path, tables.set_up)
+            create(path, schema.set_up)
         self._identity = self._file_identity()
         self._engine = open_engine(path, wait_s)
-        self._changing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
         try:
-            self._check()
+            self._check(migrate)
         except OperatorError:
             self.close()
             raise
@@ -99,7 +108,7 @@ class Registry:
 
     def create_project(self, name: str = "", id: str | None = None) -> Project:
         """Makes a project, with an id of ours or one taken over; raises `BadArgument`."""
-        project_id = f"kx_proj_{self._random(20)}" if id is None else id
+        project_id = f"kx_proj_{self.random_text(20)}" if id is None else id
         tables.check_project(project_id, name)
         with self._changing() as connection:
             if tables.find_project(connection, project_id):
@@ -109,25 +118,25 @@ class Registry:
                 raise BadArgument(
                     f"There are {count} projects, and projects_max is {self._projects_max}.", "Raise projects_max."
                 )
-            project = Project(count + 1, project_id, name, self._now_us())
+            project = Project(count + 1, project_id, name, self.now_us())
             tables.insert_project(connection, project)
         return project
 
     def list_projects(self) -> list[Project]:
         """Every project, oldest first."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return tables.all_projects(connection)
 
     def find_project(self, project_id: str) -> Project | None:
         """The project of that id."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return tables.find_project(connection, project_id)
 
     def create_key(self, project_id: str, key: str | None = None) -> tuple[KeyRecord, str]:
         """Makes a key, or takes one over, and returns it in the clear: this once. Raises `BadArgument`."""
-        api_key = f"kx_key_{self._random(32)}" if key is None else key
+        api_key = f"kx_key_{self.random_text(32)}" if key is None else key
         tables.check_key(api_key, project_id)
-        record = KeyRecord(f"k_{self._random(12)}", project_id, api_key[-4:], self._now_us(), None)
+        record = KeyRecord(f"k_{self.random_text(12)}", project_id, api_key[-4:], self.now_us(), None)
         with self._changing() as connection:
             project = tables.require_project(connection, project_id)
             tables.check_room(connection, project)
@@ -137,9 +146,14 @@ class Registry:
 
     def list_keys(self, project_id: str | None = None) -> list[KeyRecord]:
         """Every key, or those of one project, revoked ones too, oldest first; raises `BadArgument`."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             project = None if project_id is None else tables.require_project(connection, project_id)
             return tables.all_keys(connection, project)
+
+    def key_numbers(self, project_id: str) -> dict[str, int]:
+        """The number of every key of a project, revoked ones too, by the key's id; raises `BadArgument`."""
+        with self.reading() as connection:
+            return tables.key_numbers(connection, tables.require_project(connection, project_id))
 
     def revoke_key(self, key: str, project_id: str | None = None) -> KeyRecord:
         """Revokes a key, given by its id or in the clear; a revoked one stays as it is. Raises `BadArgument`."""
@@ -149,23 +163,45 @@ class Registry:
                 # The argument is not repeated: it may be a key in the clear.
                 raise BadArgument("There is no such key.", "'kixo key list' shows the ids of all keys.")
             if record.revoked_at_us is None:
-                record = replace(record, revoked_at_us=self._now_us())
+                record = replace(record, revoked_at_us=self.now_us())
                 tables.update_revoked_at(connection, record)
         return record
 
     def revision(self) -> int:
         """The number of changes so far."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return tables.revision(connection)
 
     def snapshot(self) -> Snapshot:
         """All that is needed to authenticate, as of one moment."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return Snapshot(tables.revision(connection), tables.numbers(connection), tables.live_hashes(connection))
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that reads, all of it as of one moment."""
+        with faults(self.path), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that writes what workers need not hear of; no other process writes meanwhile."""
+        with faults(self.path), self._writing_engine.begin() as connection:
+            yield connection
+
+    def random_text(self, length: int) -> str:
+        """Random small letters and digits, 5.17 bits each."""
+        return "".join(self.randomness.choices(RANDOM_LETTERS, k=length))
 
     def replaced(self) -> bool:
         """Whether another file has taken the place of ours, as when a backup was restored."""
         return self._file_identity() != self._identity
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        with self.writing() as connection:
+            tables.count_change(connection)
+            yield connection
 
     def _file_identity(self) -> tuple[int, int]:
         try:
@@ -179,13 +215,13 @@ class Registry:
             raise DataFolderError(f"The registry {self.path} cannot be read: {error}.", "Correct --data-dir.") from None
         return status.st_dev, status.st_ino
 
-    def _check(self) -> None:
-        with self._reading() as connection:
-            version = connection.scalar(select(tables.STATE.c.schema_version)) or 0
-            if version > tables.SCHEMA_VERSION:
+    def _check(self, migrate: bool) -> None:
+        with self.reading() as connection:
+            version = schema.schema_version(connection)
+            if version > schema.SCHEMA_VERSION:
                 raise DataFolderError(
                     f"The registry {self.path} has format {version}, and this Kixo knows formats up to "
-                    f"{tables.SCHEMA_VERSION}.",
+                    f"{schema.SCHEMA_VERSION}.",
                     "Use the newer Kixo that wrote it.",
                 )
             count = tables.count_projects(connection)
@@ -193,20 +229,9 @@ class Registry:
                 raise BadSetting(
                     f"projects_max is {self._projects_max}, but there are {count} projects.", "Raise projects_max."
                 )
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with faults(self.path), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _changing(self) -> Iterator[Connection]:
-        with faults(self.path), self._changing_engine.begin() as connection:
-            tables.count_change(connection)
-            yield connection
-
-    def _random(self, length: int) -> str:
-        return "".join(self._randomness.choices(RANDOM_LETTERS, k=length))
+        if migrate and version < schema.SCHEMA_VERSION:
+            with self.writing() as connection:
+                schema.migrate(connection)
 
 
 class SnapshotSource:

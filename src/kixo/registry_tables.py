@@ -1,36 +1,22 @@
-"""The tables of the registry, the rules of what goes into them, and every question that is asked of them.
+"""Projects and keys in the registry: the rules of what goes into their tables, and every question asked of them.
 
 A project's number is its slot in the limits file, so numbers run from 1 without gaps and a project is never removed.
-A key that was revoked stays too, so that it can never come back to life by `--key`.
+The same goes for keys, whose use is counted by their number. One that was revoked stays also so that it can never come
+back to life by `--key`.
 """
 
 import re
 
 from msgspec import Struct
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    ForeignKey,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from kixo.errors import BadArgument
 from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, REJECTION_CODES, BatchRequest, Event
-from kixo.snapshot import KEY_LENGTH_MAX, key_hash
+from kixo.registry_schema import KEYS, NAME_LENGTH_MAX, PROJECTS, STATE
+from kixo.snapshot import KEY_LENGTH_MAX, Credential, key_hash
 
-SCHEMA_VERSION = 1
 # Neither a flag nor a way out of a folder, wherever somebody may put it.
 PROJECT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-NAME_LENGTH_MAX = 200
 # A key is blanked wherever it stands in what is stored. So it can be no part of what JSON itself is made of, of
 # numbers and times, or of the words that requests are made of.
 KEY = re.compile(rf"[!#-+\--9;-Z^-z|~]{{8,{KEY_LENGTH_MAX}}}")
@@ -46,31 +32,6 @@ WORDS = (
 )
 KEYS_PER_PROJECT_MAX = 10_000
 
-SCHEMA = MetaData()
-STATE = Table(
-    "state",
-    SCHEMA,
-    Column("schema_version", Integer, nullable=False),
-    Column("revision", BigInteger, nullable=False),
-)
-PROJECTS = Table(
-    "projects",
-    SCHEMA,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("id", String(128), nullable=False, unique=True),
-    Column("name", String(NAME_LENGTH_MAX), nullable=False),
-    Column("created_at_us", BigInteger, nullable=False),
-)
-KEYS = Table(
-    "keys",
-    SCHEMA,
-    Column("id", String(32), primary_key=True),
-    Column("project_number", ForeignKey("projects.number"), nullable=False, index=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("hint", String(4), nullable=False),
-    Column("created_at_us", BigInteger, nullable=False),
-    Column("revoked_at_us", BigInteger),
-)
 KEY_RECORDS = select(
     KEYS.c.id, PROJECTS.c.id.label("project_id"), KEYS.c.hint, KEYS.c.created_at_us, KEYS.c.revoked_at_us
 ).join_from(KEYS, PROJECTS)
@@ -93,12 +54,6 @@ class KeyRecord(Struct, frozen=True):
     hint: str
     created_at_us: int
     revoked_at_us: int | None
-
-
-def set_up(connection: Connection) -> None:
-    """Makes the tables of a new registry."""
-    SCHEMA.create_all(connection)
-    connection.execute(insert(STATE).values(schema_version=SCHEMA_VERSION, revision=0))
 
 
 def check_project(project_id: str, name: str) -> None:
@@ -209,6 +164,7 @@ def insert_key(connection: Connection, project: Project, record: KeyRecord, dige
     """Adds a key of the project, of which the SHA-256 is kept."""
     row = {
         "id": record.id,
+        "number": connection.execute(select(func.count()).select_from(KEYS)).scalar_one() + 1,
         "project_number": project.number,
         "hash": digest.hex(),
         "hint": record.hint,
@@ -227,8 +183,14 @@ def numbers(connection: Connection) -> dict[str, int]:
     return {row.id: row.number for row in connection.execute(select(PROJECTS.c.id, PROJECTS.c.number))}
 
 
-def live_hashes(connection: Connection) -> dict[bytes, tuple[int, bytes]]:
-    """The number of its project, and the hash, of every key that was not revoked, by its hash."""
-    query = select(KEYS.c.hash, KEYS.c.project_number).where(KEYS.c.revoked_at_us.is_(None))
-    rows = ((bytes.fromhex(row.hash), row.project_number) for row in connection.execute(query))
-    return {digest: (number, digest) for digest, number in rows}
+def live_hashes(connection: Connection) -> dict[bytes, Credential]:
+    """Every key that was not revoked, by its hash."""
+    query = select(KEYS.c.hash, KEYS.c.project_number, KEYS.c.number).where(KEYS.c.revoked_at_us.is_(None))
+    rows = ((bytes.fromhex(row.hash), row.project_number, row.number) for row in connection.execute(query))
+    return {digest: (project, key, digest) for digest, project, key in rows}
+
+
+def key_numbers(connection: Connection, project: Project) -> dict[str, int]:
+    """The number of every key of a project, revoked ones too, by the key's id."""
+    query = select(KEYS.c.id, KEYS.c.number).where(KEYS.c.project_number == project.number)
+    return {row.id: row.number for row in connection.execute(query)}

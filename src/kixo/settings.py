@@ -7,6 +7,7 @@ page in the docs. A value is looked up in that order: flag, environment, file, d
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from kixo.errors import BadSetting
 
 MIB = 1024 * 1024
 ENVIRONMENT_PREFIX = "KIXO_"
+URL = re.compile(r"(https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)?")
+NAMES = re.compile(r"[A-Za-z0-9_.-]*( *, *[A-Za-z0-9_.-]+)*")
 
 
 def setting(default: object, unit: str, sentence: str, low: float | None = None, high: float | None = None) -> Any:
@@ -33,7 +36,14 @@ class Settings:
     host: str = setting("127.0.0.1", "address", "The address of the public port.")
     port: int = setting(8000, "port", "The public port, which takes events; 0 picks a free one.", 0, 65535)
     console_host: str = setting("127.0.0.1", "address", "The address of the private port.")
-    console_port: int = setting(8001, "port", "The private port, which shows metrics; 0 picks a free one.", 0, 65535)
+    console_port: int = setting(
+        8001, "port", "The private port, with the console and metrics; 0 picks a free one.", 0, 65535
+    )
+    public_url: str = setting("", "URL", "Where clients reach the public port, if not at its address: a proxy's URL.")
+    console_url: str = setting("", "URL", "Where browsers reach the console, if not at its address: a proxy's URL.")
+    console_names: str = setting(
+        "", "names", "Further names under which the private port is reached, separated by commas."
+    )
     workers: int = setting(0, "processes", "Processes that take events; 0 means one for every two cores.", 0, 256)
     log_format: str = setting("auto", "auto, json or console", "How log lines look; auto is json off a terminal.")
     log_level: str = setting("info", "debug, info, warning or error", "The least severe log line that is written.")
@@ -114,6 +124,10 @@ class Settings:
     query_memory_bytes_max: int = setting(1024 * MIB, "bytes", "Memory of one query.", 64 * MIB, None)
     query_s_max: float = setting(60.0, "seconds", "Time of one query.", 0.1, 86_400)
 
+    # The console.
+    login_token_s: float = setting(900.0, "seconds", "How long a login link of the console can be used.", 10, 86_400)
+    session_s: float = setting(604_800.0, "seconds", "How long a session of the console lasts.", 60, 31_536_000)
+
     # The life of the processes.
     stop_s_max: float = setting(10.0, "seconds", "How long a graceful stop may take.", 0.5, 600)
 
@@ -189,6 +203,10 @@ def _check_range(row: dataclasses.Field[Any], value: object, source: str) -> Non
     choices = {"log_format": {"auto", "json", "console"}, "log_level": {"debug", "info", "warning", "error"}}
     if row.name in choices and value not in choices[row.name]:
         raise BadSetting(f"{source} is {value!r}.", f"It can be {row.metadata['unit']}.")
+    if row.metadata["unit"] == "URL" and not URL.fullmatch(str(value)):
+        raise BadSetting(f"{source} is {value!r}.", "It has to be like https://kixo.example.com, without a path.")
+    if row.metadata["unit"] == "names" and not NAMES.fullmatch(str(value)):
+        raise BadSetting(f"{source} is {value!r}.", "It has to be like kixo.example.com, without scheme, port or path.")
     low, high = row.metadata["low"], row.metadata["high"]
     if not isinstance(value, int | float):
         return

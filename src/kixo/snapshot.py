@@ -4,12 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
+from typing import NamedTuple
 
 KEY_LENGTH_MAX = 255
 
-# The owner and hash that stand in for a key we do not know. No project has the number 0.
-NO_KEY = (0, bytes(32))
+Credential = tuple[int, int, bytes]
+"""The number of a key's project, the key's own number, and its hash."""
+
+# What stands in for a key we do not know. No project has the number 0.
+NO_KEY: Credential = (0, 0, bytes(32))
 NO_PROJECT = -1
+
+
+class Sender(NamedTuple):
+    """Who sends, by their numbers, both from 1."""
+
+    project: int
+    key: int
 
 
 def key_hash(api_key: str) -> bytes:
@@ -21,21 +32,25 @@ def key_hash(api_key: str) -> bytes:
 class Snapshot:
     """Every project and live key at one `revision` of the registry.
 
-    `projects` gives a project's number by its id; `keys` gives the number of a key's project, and the key's hash
-    again, by the key's hash.
+    `projects` gives a project's number by its id, `keys` a key's credential by its hash.
     """
 
     revision: int
     projects: Mapping[str, int]
-    keys: Mapping[bytes, tuple[int, bytes]]
+    keys: Mapping[bytes, Credential]
 
     def authenticate(self, project_id: str, api_key: str) -> int | None:
-        """The project's number, from 1, or None where the pair is not a project and one of its live keys.
+        """The project's number, from 1, or None where the pair is not a project and one of its live keys."""
+        sender = self.identify(project_id, api_key)
+        return None if sender is None else sender.project
+
+    def identify(self, project_id: str, api_key: str) -> Sender | None:
+        """The project and the key by their numbers, or None where the pair is not a project and one of its live keys.
 
         Time tells nothing of any key: the table is searched by hash, which a caller cannot steer towards that of
         an unknown key, and the same steps are taken whether the project, the key or both are unknown.
         """
         digest = key_hash(api_key)
-        owner, kept = self.keys.get(digest, NO_KEY)
+        owner, key, kept = self.keys.get(digest, NO_KEY)
         number = self.projects.get(project_id, NO_PROJECT)
-        return number if compare_digest(digest, kept) & (owner == number) else None
+        return Sender(number, key) if compare_digest(digest, kept) & (owner == number) else None

@@ -34,6 +34,8 @@ class Command(NamedTuple):
 GROUPS = {
     "project": "Projects: who may send events.",
     "key": "Keys: what a project's apps send events with.",
+    "token": "Read tokens: what scripts ask the private port with.",
+    "console": "The console: how to get in.",
 }
 COMMANDS = (
     Command("serve", "kixo.cli.serve:serve", "Take events, keep them, and answer questions about them."),
@@ -49,6 +51,11 @@ COMMANDS = (
     Command("key create", "kixo.cli.key:create", "Make a key of a project and show it, this once."),
     Command("key list", "kixo.cli.key:show", "List all keys, or those of one project; never the keys themselves."),
     Command("key revoke", "kixo.cli.key:revoke", "Revoke a key; running servers refuse it within 2 seconds."),
+    Command("token create", "kixo.cli.token:create", "Make a read token and show it, this once."),
+    Command("token list", "kixo.cli.token:show", "List all read tokens; never the tokens themselves."),
+    Command("token revoke", "kixo.cli.token:revoke", "Revoke a read token, at once."),
+    Command("console login-link", "kixo.cli.console:login_link", "Make a link that opens the console, once."),
+    Command("console sign-out", "kixo.cli.console:sign_out", "End every session of the console."),
 )
 
 

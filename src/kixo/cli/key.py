@@ -57,7 +57,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Lists keys, revoked ones too, oldest first."""
-    with open_registry(settings) as registry:
+    with open_registry(settings, migrate=False) as registry:
         keys = registry.list_keys(project)
     _print(keys, json)
 

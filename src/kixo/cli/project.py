@@ -29,7 +29,7 @@ def create(
 @takes_settings()
 def show(settings: Settings, *, json: Json = False) -> None:
     """Lists all projects, oldest first."""
-    with open_registry(settings) as registry:
+    with open_registry(settings, migrate=False) as registry:
         projects = registry.list_projects()
     _print(projects, json)
 

@@ -36,9 +36,3 @@ def _explain(host: str, port: int, flag: str, error: OSError) -> AddressInUse | 
     if error.errno == errno.EACCES:
         return BadSetting(f"Port {port} of {host} needs more rights.", "Choose a port above 1023.")
     return BadSetting(f"The address {host}:{port} cannot be used: {error.strerror}.", "Correct --host and --port.")
-
-
-def url(host: str, port: int) -> str:
-    """The URL of an address; an address that means every interface is shown as this machine."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -2,11 +2,10 @@
 
 import os
 
-from msgspec import json
-
 from kixo.errors import DataFolderError
-from kixo.files import make_folder, try_lock, write_atomically
+from kixo.files import make_folder, try_lock
 from kixo.layout import Layout
+from kixo.server_card import ServerCard, write_server_card
 
 
 class DataFolder:
@@ -35,9 +34,9 @@ class DataFolder:
         self._layout.server_card.unlink(missing_ok=True)
         os.close(self._lock)
 
-    def announce(self, facts: dict[str, object]) -> None:
+    def announce(self, card: ServerCard) -> None:
         """Writes `run/server.json`, by which other programs find the running server."""
-        write_atomically(self._layout.server_card, json.encode(facts))
+        write_server_card(self._layout, card)
 
 
 def _lock(layout: Layout) -> int:

@@ -11,11 +11,12 @@ from kixo.layout import Layout
 from kixo.log.folder import ensure_log
 from kixo.metric_file import MetricFile
 from kixo.registry import Registry, open_registry
-from kixo.server.addresses import reserve, url
+from kixo.server.addresses import reserve
 from kixo.server.child import make_metric_folder
 from kixo.server.data_folder import DataFolder
 from kixo.server.logs import open_log
 from kixo.server.supervisor import Supervisor
+from kixo.server_card import ServerCard, address_url
 from kixo.settings import Settings, worker_count
 
 DEMO_PROJECT = "kx_proj_abc123"
@@ -39,9 +40,9 @@ def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -
         supervisor = Supervisor(settings, public, private, with_loader=with_loader, metrics=metrics, log=log)
         stack.callback(supervisor.close)
         supervisor.start()
-        address = url(settings.host, public.getsockname()[1])
-        console = url(settings.console_host, private.getsockname()[1])
-        folder.announce({"pid": os.getpid(), "url": address, "console_url": console, "workers": worker_count(settings)})
+        address = address_url(settings.host, public.getsockname()[1])
+        console = address_url(settings.console_host, private.getsockname()[1])
+        folder.announce(ServerCard(os.getpid(), address, console, worker_count(settings)))
         _greet(address, console, settings, greeting)
         supervisor.run()
         log.info("stopping")
@@ -64,7 +65,7 @@ def _require_loopback(host: str) -> None:
 def _check_registry(settings: Settings) -> None:
     """Refuses a registry that cannot be used, one of a newer Kixo too, before anything in the folder is changed."""
     if Layout(settings.data_dir).registry.exists():
-        open_registry(settings).close()
+        open_registry(settings, migrate=False).close()
 
 
 def _prepare_registry(settings: Settings, demo: bool) -> tuple[str, str] | None:
