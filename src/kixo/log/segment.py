@@ -41,7 +41,8 @@ _LENGTH = Struct("<I")
 _FRAME_START = Struct("<4sIQ")
 _FRAME_REST = Struct("<QqHHB3x")
 _FRAME_MAGIC = b"KXFR"
-FRAME_HEAD_BYTES = _FRAME_START.size + _FRAME_REST.size
+_FRAME_HEAD = Struct("<4sIQQqHHB3x")
+FRAME_HEAD_BYTES = _FRAME_HEAD.size
 
 
 class Header(NamedTuple):
@@ -56,6 +57,18 @@ class Header(NamedTuple):
 class Damage(NamedTuple):
     """Bytes of a segment, from `start` to `end`, that are not a frame although frames follow."""
 
+    start: int
+    end: int
+
+
+class FrameHead(NamedTuple):
+    """What a frame's head says of it, and where its payload lies; nobody has looked at a checksum."""
+
+    offset: int
+    received_at_us: int
+    kind: int
+    accepted: int
+    rejected: int
     start: int
     end: int
 
@@ -155,6 +168,33 @@ def scan(data: bytes, start: int) -> Iterator[tuple[Frame | Damage, int]]:
         else:
             yield found
             start = found[1]
+
+
+def heads(data: bytes, start: int) -> Iterator[FrameHead]:
+    """The heads of the whole frames from `start` on, for readers that want few of many payloads.
+
+    Only where no frame head stands is the next frame looked for by its checksum; `verify` proves a single frame.
+    """
+    unpack, length_max = _FRAME_HEAD.unpack_from, len(data)
+    while start + FRAME_HEAD_BYTES <= length_max:
+        magic, length, _, offset, received_at_us, accepted, rejected, kind = unpack(data, start)
+        if magic != _FRAME_MAGIC:
+            resumed = _next_frame(data, start + 1)
+            if resumed is None:
+                return
+            start = resumed
+            continue
+        body = start + FRAME_HEAD_BYTES
+        start = body + length
+        if start > length_max:
+            return
+        yield FrameHead(offset, received_at_us, kind, accepted, rejected, body, start)
+
+
+def verify(data: bytes, head: FrameHead) -> Frame | None:
+    """The frame of a head that `heads` gave, None where its checksum is not right."""
+    found = unpack_frame(data, head.start - FRAME_HEAD_BYTES)
+    return None if found is None else found[0]
 
 
 def _next_frame(data: bytes, start: int) -> int | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from kixo.errors import DataFolderError, Unavailable
 from kixo.files import make_folder, sync_folder, try_lock
 from kixo.log import Buffers, Frame, segment
+from kixo.log.durable import DurableMark
 from kixo.log.folder import Report, read_log_id, segments
 from kixo.log.segment import Header
 
@@ -55,14 +56,17 @@ class LocalLogWriter:
         self._path = self._folder
         self._file = -1
         self._size = 0
+        self._base = 0
         self._unsynced: Path | None = None
         make_folder(self._folder)
         self._lock = _lock(self._folder)
+        self._mark = DurableMark(self._folder)
         self._next = self._recover()
 
     def close(self) -> None:
         """Closes the segment and lets go of the partition."""
         self._close_segment()
+        self._mark.close()
         os.close(self._lock)
 
     def next_offset(self) -> int:
@@ -85,6 +89,7 @@ class LocalLogWriter:
             self._abandon_segment()
             raise _unavailable(error) from error
         self._size += size
+        self._mark.set(self._base, self._size)
 
     def _abandon_segment(self) -> None:
         """Takes back what was written since the last sync, so that a refused request is not stored after all."""
@@ -116,7 +121,7 @@ class LocalLogWriter:
         self._close_segment()
         again, self._unsynced = self._unsynced, None
         base = segment.frame_offset(first) if again is None else segment.base_offset(again)
-        self._path = again or self._folder / segment.file_name(base)
+        self._path, self._base = again or self._folder / segment.file_name(base), base
         how = os.O_CREAT | os.O_EXCL if again is None else 0
         header = segment.pack_header(Header(self.partition, base, self._now_us(), self._log_id))
         self._file, self._size = os.open(self._path, os.O_RDWR | how, 0o600), 0 if again is None else len(header)
@@ -170,6 +175,7 @@ class LocalLogWriter:
             os.fsync(file)
         finally:
             os.close(file)
+        self._mark.set(segment.base_offset(path), end)
 
 
 def _lock(folder: Path) -> int:
