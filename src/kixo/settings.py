@@ -127,6 +127,7 @@ class Settings:
     # The console.
     login_token_s: float = setting(900.0, "seconds", "How long a login link of the console can be used.", 10, 86_400)
     session_s: float = setting(604_800.0, "seconds", "How long a session of the console lasts.", 60, 31_536_000)
+    live_watchers_max: int = setting(16, "pages", "Pages that may follow events as they arrive.", 1, 1000)
 
     # The life of the processes.
     stop_s_max: float = setting(10.0, "seconds", "How long a graceful stop may take.", 0.5, 600)

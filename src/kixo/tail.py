@@ -62,14 +62,19 @@ class Rejected(Struct, frozen=True, kw_only=True, tag_field="outcome", tag="reje
 
     @property
     def value(self) -> str | None:
-        """The JSON text of the member that is wrong; the event's where it has no such member or cannot be read."""
-        if self.field is None:
-            return self.event
-        try:
-            found = _decode_members(self.event.encode()).get(self.field)
-        except (ValueError, RecursionError):
-            return self.event
-        return None if found is None else bytes(found).decode()
+        """The JSON text of what is wrong, None where that is missing."""
+        return offending_value(self.field, self.event)
+
+
+def offending_value(field: str | None, event: str) -> str | None:
+    """The JSON text of the member of an event that is wrong: None where it is missing, the event's where it is that."""
+    if field is None:
+        return event
+    try:
+        found = _decode_members(event.encode()).get(field)
+    except (ValueError, RecursionError):
+        return event
+    return None if found is None else bytes(found).decode()
 
 
 Arrival = Accepted | Rejected
