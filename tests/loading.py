@@ -110,6 +110,7 @@ class Setting:
                 lambda: f"{next(self._ids):08d}",
                 step,
                 self.timer_s,
+                self.folder / "loads",
             )
         )
         loader.open()

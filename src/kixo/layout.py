@@ -68,6 +68,21 @@ class Layout:
         """The memory that workers share for the rate limit."""
         return self.run / "limits"
 
+    @property
+    def load_record(self) -> Path:
+        """What the loader did last, for those who watch (`kixo.load_record`)."""
+        return self.run / "loads"
+
+    @property
+    def refused(self) -> Path:
+        """The folder of the workers' records of refused requests (`kixo.refused`)."""
+        return self.run / "refused"
+
+    @property
+    def key_use(self) -> Path:
+        """The folder of the workers' counts of what keys are used for (`kixo.key_use`)."""
+        return self.run / "key-use"
+
     def check_format(self) -> None:
         """Raises `DataFolderError` where a newer Kixo wrote the folder, or its format cannot be read."""
         read_card(self.root / "kixo.json", "data folder", FORMAT)

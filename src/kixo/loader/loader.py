@@ -26,6 +26,7 @@ from kixo.lake.sweep import drop_uncommitted
 from kixo.lake.table import LakeTable, open_tables
 from kixo.loader.identity_index import IdentityIndex
 from kixo.loader.load import Load, LoadTools, commit, prepare, write_files
+from kixo.loader.recording import LoadRecorder
 from kixo.loader.rows import Rules
 from kixo.loader.spans import Intake, LoadBounds, Span
 from kixo.loader.upkeep import IndexUpkeep, Now, TableUpkeep
@@ -46,7 +47,8 @@ class Surroundings:
 
     `timer_s`: seconds that only ever rise, from anywhere. All waits are by it, since the clock may be set back.
 
-    `step` is called at the end of each step of a load, with its name (`load.STEPS`).
+    `step` is called at the end of each step of a load, with its name (`load.STEPS`). Loads are written down in the file
+    `record` (`kixo.load_record`), if one is given.
     """
 
     lake: Path
@@ -59,6 +61,7 @@ class Surroundings:
     new_id: Callable[[], str] = lambda: uuid4().hex
     step: Callable[[str], None] = lambda _: None
     timer_s: Callable[[], float] = time.monotonic
+    record: Path | None = None
 
 
 class LoadResult(NamedTuple):
@@ -82,6 +85,7 @@ class Loader:
         # Two, so that a long merge of the index does not hold up those of the tables.
         self._thread = ThreadPoolExecutor(2, "kixo-upkeep", initializer=_step_back)
         self._opened = False
+        self._recorder = LoadRecorder(surroundings.record, surroundings.report)
         # When the tables last held all that was known of: while loads fail, the lag is the time since then.
         self._loaded_s = surroundings.timer_s()
         self._busy = False
@@ -136,6 +140,7 @@ class Loader:
     def close(self) -> None:
         """Waits for merges under way and writes the index's memory to disk, so that the next start is quick."""
         self._thread.shutdown(cancel_futures=True)
+        self._recorder.close()
         if self._opened:
             self._opened = False
             self._flush_index()
@@ -165,8 +170,10 @@ class Loader:
         ]
         self._index_upkeep = IndexUpkeep(index, self._thread)
         self._opened = True
+        positions = {number: tables["events"].position(number) for number in around.log.partitions()}
+        self._recorder.open(log_id, positions, around.clock_us())
         # A crash between the last commit and its release is made good here.
-        self._release({number: tables["events"].position(number) for number in around.log.partitions()})
+        self._release(positions)
 
     def _release(self, positions: dict[int, int]) -> None:
         for partition, position in positions.items():
@@ -198,6 +205,7 @@ class Loader:
             return LoadResult(0, 0, 0, 0, 0.0, False)
         load = prepare(spans, again, self._tools)
         commit(load, write_files(load, self._tools), self._tools)
+        self._recorder.note(load)
         self._release(load.positions)
         self._loaded_s = self._around.timer_s()
         self._show_backlog((self._around.clock_us() - _oldest_us(spans)) / 1e6)

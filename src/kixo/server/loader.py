@@ -40,7 +40,11 @@ def _work(assignment: Assignment) -> None:
 
         layout = Layout(settings.data_dir)
         with closing(LocalLogReader(layout.log, report)) as reader:
-            loader = Loader(Surroundings(layout.lake, layout.index, reader, settings, now_us, metrics, log))
+            loader = Loader(
+                Surroundings(
+                    layout.lake, layout.index, reader, settings, now_us, metrics, log, record=layout.load_record
+                )
+            )
             with _alone(layout, stop), closing(loader):
                 loader.open()
                 tell_ready(assignment)
