@@ -5,18 +5,20 @@ import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kixo.console.feed import follower as feed_follower
-from kixo.console.feed.filter import Filter, Search
-from kixo.console.feed.follower import Follower, parse_positions
-from kixo.console.feed.row import Row
+from kixo.console.feed.filter import Filter, Search, wants_refused
+from kixo.console.feed.follower import Follower
+from kixo.console.feed.following import ReadRefused, Sources, parse_positions
+from kixo.console.feed.row import Reason, Row
 from kixo.console.feed.sample import Decoding, newest, sample, spread
 from kixo.console.feed.stream import told
+from kixo.console.feed.watch import ROWS_AT_ONCE_MAX
 from kixo.console.feed.watcher import QUEUED_ROWS_MAX, Message, Watcher, message
 from kixo.log.folder import ensure_log
 from kixo.log.preview import LogPreview, Stretch
@@ -252,16 +254,6 @@ def feed_heads(data: bytes) -> list[FrameHead]:
     return list(heads(data, 0))
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 class Silence:
     """A log of the program that takes everything."""
 
@@ -269,8 +261,45 @@ class Silence:
         """Says nothing."""
 
 
-def follower(log: Log, **members: Any) -> Follower:
-    return Follower(log.folder, **{"watchers_max": 3, "report": Silence(), **members})
+class Loaded(NamedTuple):
+    """What a loader has done, as its record tells it."""
+
+    positions: dict[int, int]
+    copies: list[tuple[int, int, int]]
+    missed: int
+    next: int
+
+
+class Loader:
+    """A loader that has loaded what a test says."""
+
+    def __init__(self) -> None:
+        self.loaded = Loaded({}, [], 0, 0)
+
+    def __call__(self, since: int | None) -> Loaded:
+        return self.loaded._replace(copies=self.loaded.copies[since or 0 :], next=len(self.loaded.copies))
+
+
+class Door:
+    """Refused requests, as a test says."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def open(self) -> ReadRefused:
+        told = len(self.rows)
+
+        def read() -> tuple[list[Row], list[Row]]:
+            nonlocal told
+            known, new = self.rows[:told], self.rows[told:]
+            told = len(self.rows)
+            return known, new
+
+        return read
+
+
+def follower(log: Log, loader: Loader | None = None, door: Door | None = None, watchers_max: int = 3) -> Follower:
+    return Follower(Sources(log.folder, loader or Loader(), (door or Door()).open), watchers_max, Silence())
 
 
 def watching(test: Callable[[], Awaitable[None]]) -> None:
@@ -373,7 +402,7 @@ class TestFollower:
             return real(preview)
 
         monkeypatch.setattr(LogPreview, "partitions", fail_once)
-        monkeypatch.setattr(feed_follower, "RATE_S", 0.01)
+        monkeypatch.setattr(feed_follower, "FAULT_WAIT_S", 0.01)
 
         async def test() -> None:
             feed = follower(log)
@@ -395,13 +424,122 @@ class TestFollower:
             assert await next_of(messages, "rows") == []
             log.append(*(sent(event()) for _ in range(5000)))
             rows = await next_of(messages, "rows")
-            assert 0 < len(rows) <= feed_follower.ROWS_AT_ONCE_MAX
+            assert 0 < len(rows) <= ROWS_AT_ONCE_MAX
             rate = await next_of(messages, "rate")
             assert rate["arriving"] > 1000 > rate["shown"] > 0
             assert rate["matching"] == rate["among"] == rate["arriving"]
             feed.close()
 
         watching(test)
+
+
+def refusal(number: int, project: str | None = "kx_proj_a") -> Row:
+    return Row(id=f"r{number}", at="2026", outcome="refused", project=project, reason=Reason("unauthorized", "No."))
+
+
+class TestOutcomes:
+    def test_an_accepted_event_is_said_to_be_stored_or_a_copy_once_it_is_loaded(self, log: Log) -> None:
+        log.append(sent(event(), event()), sent(event()))
+
+        async def test() -> None:
+            loader = Loader()
+            feed = follower(log, loader)
+            watcher = Watcher(Search(Filter()), None)
+            assert feed.watch(watcher)
+            messages = watcher.messages(1)
+            assert len(await next_of(messages, "rows")) == 3
+            loader.loaded = Loaded({0: 1}, [(0, 0, 1)], 0, 0)
+            assert await next_of(messages, "settled") == {"stored": ["0:0:0"], "duplicate": ["0:0:1"]}
+            loader.loaded = Loaded({0: 2}, [(0, 0, 1)], 0, 0)
+            assert await next_of(messages, "settled") == {"stored": ["0:1:0"]}
+            feed.close()
+
+        watching(test)
+
+    def test_what_was_loaded_before_somebody_looked_is_told_with_the_first_rows(self, log: Log) -> None:
+        log.append(sent(event()))
+        log.append(judged("{}"), kind=JUDGED)
+        log.append(sent(event()))
+
+        async def test() -> None:
+            loader = Loader()
+            loader.loaded = Loaded({0: 3}, [(0, 2, 0)], 0, 0)
+            feed = follower(log, loader)
+            watcher = Watcher(Search(Filter()), None)
+            assert feed.watch(watcher)
+            assert await next_of(watcher.messages(1), "settled") == {"stored": ["0:0:0"], "duplicate": ["0:2:0"]}
+            feed.close()
+
+        watching(test)
+
+    def test_nothing_is_said_of_events_whose_copies_the_record_has_lost(self, log: Log) -> None:
+        log.append(sent(event(), event()))
+
+        async def test() -> None:
+            loader = Loader()
+            feed = follower(log, loader)
+            watcher = Watcher(Search(Filter()), None)
+            assert feed.watch(watcher)
+            messages = watcher.messages(1)
+            await next_of(messages, "rows")
+            loader.loaded = Loaded({0: 1}, [(0, 0, 1)], 5, 0)
+            assert await next_of(messages, "settled") == {"duplicate": ["0:0:1"]}
+            feed.close()
+
+        watching(test)
+
+    def test_who_asks_for_copies_sees_old_ones_and_new_ones_and_nothing_else(self, log: Log) -> None:
+        log.append(sent(event(event_name="first"), event(event_name="copy")))
+
+        async def test() -> None:
+            loader = Loader()
+            loader.loaded = Loaded({0: 1}, [(0, 0, 1)], 0, 0)
+            feed = follower(log, loader)
+            watcher = Watcher(Search(Filter(outcome="duplicate", type="tap")), None)
+            assert feed.watch(watcher)
+            messages = watcher.messages(1)
+            rows = await next_of(messages, "rows")
+            assert [(row["name"], row["outcome"]) for row in rows] == [("copy", "duplicate")]
+            log.append(sent(event(event_name="again"), event(event_name="new"), event(event_type="other")))
+            log.append(sent(event(event_name="tells that the one before was read")))
+            await next_of(messages, "rate")
+            loader.loaded = Loaded({0: 3}, [(0, 0, 1), (0, 1, 0), (0, 1, 2)], 0, 0)
+            rows = await next_of(messages, "rows")
+            assert [(row["name"], row["outcome"]) for row in rows] == [("again", "duplicate")]
+            feed.close()
+
+        watching(test)
+
+
+class TestRefused:
+    def test_refused_requests_are_shown_among_the_rest(self, log: Log) -> None:
+        async def test() -> None:
+            door = Door()
+            door.rows = [refusal(1), refusal(2, "kx_proj_b")]
+            feed = follower(log, door=door)
+            watcher = Watcher(Search(Filter(project="kx_proj_a", environment="production")), None)
+            assert feed.watch(watcher)
+            messages = watcher.messages(1)
+            assert [row["id"] for row in await next_of(messages, "rows")] == ["r1"]
+            door.rows += [refusal(3), refusal(4, None)]
+            assert [row["id"] for row in await next_of(messages, "rows")] == ["r3"]
+            feed.close()
+
+        watching(test)
+
+    @pytest.mark.parametrize(
+        ("wanted", "is_shown"),
+        [
+            ({}, True),
+            ({"outcome": "refused"}, True),
+            ({"outcome": "accepted"}, False),
+            ({"device": "d_1"}, False),
+            ({"project": "kx_proj_b"}, False),
+            ({"platform": "ios"}, True),
+        ],
+    )
+    def test_which_refusals_a_filter_takes(self, wanted: dict[str, str], is_shown: bool) -> None:
+        assert wants_refused(Filter(**wanted), "kx_proj_a", None, "ios") == is_shown
 
 
 class TestWatcher:

@@ -124,6 +124,17 @@ class Search:
         )
 
 
+def wants_refused(wanted: Filter, project: str | None, environment: str | None, platform: str | None) -> bool:
+    """Whether a refused request is wanted, of which some may not be known; its events nobody has looked at."""
+    return (
+        wanted.outcome in {None, "refused"}
+        and not wanted.is_narrow
+        and wanted.project in {None, project}
+        and (environment is None or wanted.environment in {None, environment})
+        and (platform is None or wanted.platform in {None, platform})
+    )
+
+
 class Described(NamedTuple):
     """Type, name and device of an event, None where a rejected one has no such member."""
 

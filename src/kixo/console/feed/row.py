@@ -27,6 +27,12 @@ class Place(NamedTuple):
         return f"{self.partition}:{self.offset}:{self.number}"
 
 
+def parse_place(text: str) -> Place:
+    """The place that a row's id names; raises `ValueError`."""
+    partition, offset, number = map(int, text.split(":"))
+    return Place(partition, offset, number)
+
+
 class Reason(Struct, frozen=True, omit_defaults=True):
     """Why something was not taken: the stable code, the sentence, the member that is wrong, and its value."""
 
@@ -37,7 +43,10 @@ class Reason(Struct, frozen=True, omit_defaults=True):
 
 
 class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event, or a refused request, as a line. Members that nobody can know are None. `at` is when it arrived."""
+    """An event, or a refused request, as a line. Members that nobody can know are None. `at` is when it arrived.
+
+    `status` is the HTTP status of a refusal, and `reason` its error; an id with a letter is not a place.
+    """
 
     id: str
     at: str
@@ -50,6 +59,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     device: str | None = None
     reason: Reason | None = None
+    status: int | None = None
 
 
 def open_request(partition: int, frame: Frame) -> Request:

@@ -8,6 +8,8 @@ that can have a match is looked into, as long as the budget for decoding lasts.
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from kixo.console.feed.filter import AnyEvent, Search
 from kixo.console.feed.row import Place, Row, events_of, open_request, row_of
 from kixo.loader.requests import Request
@@ -78,6 +80,23 @@ def newest(stretches: Sequence[Stretch], search: Search, rows_max: int, opened: 
         if search.may_have(stretch.data, head):
             chosen += _wanted(opened(stretch, head), search)[len(chosen) - rows_max :]
     return _rows(chosen)
+
+
+def copies(
+    places: Sequence[Place], stretches: Sequence[Stretch], search: Search, rows_max: int, opened: Open
+) -> list[Row]:
+    """The last `rows_max` of the events that turned out to be copies, where they are wanted and still at hand."""
+    chosen: Chosen = []
+    frames = {
+        (stretch.partition, head.offset): (stretch, head) for stretch, head in _candidates(stretches, search) if places
+    }
+    for place in reversed(places):
+        stretch, head = frames.get((place.partition, place.offset), (None, None))
+        if len(chosen) >= rows_max:
+            break
+        if stretch is not None and head is not None and search.may_have(stretch.data, head):
+            chosen += [each for each in _wanted(opened(stretch, head), search) if each[1] == place]
+    return [replace(row, outcome="duplicate") for row in _rows(chosen)]
 
 
 def _candidates(stretches: Sequence[Stretch], search: Search) -> list[Candidate]:

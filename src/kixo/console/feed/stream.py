@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from kixo.console.feed.filter import Filter, Search
-from kixo.console.feed.follower import Follower, parse_positions
+from kixo.console.feed.follower import Follower
+from kixo.console.feed.following import parse_positions
 from kixo.console.feed.watcher import Watcher
 
 BEAT_S = 5.0
