@@ -349,6 +349,32 @@ class TestLock:
         assert "projekt_id" in message
         assert "project_id" in message
 
+    @pytest.mark.parametrize(
+        ("sql", "at"),
+        [
+            ("  -- hé\n SELECT projekt_id, '😀' FROM events;", "projekt_id"),
+            ("SELECT 1,\n '😀é', FROM\n events WHERE ((", "("),
+            ("SELECT '😀é' || nofunc(project_id) FROM events", "nofunc"),
+            ("FROM nothere", "nothere"),
+            ("EXPLAIN SELECT  nocol FROM events", "nocol"),
+            ("explain analyze SELECT event_name, count(*) FROM events", "event_name"),
+            ("SELECT 1, 'abc'::INT", "::INT"),
+        ],
+    )
+    def test_an_error_has_its_place_in_the_text(self, engine: QueryEngine, sql: str, at: str) -> None:
+        with pytest.raises(QueryFailed) as caught:
+            engine.run(sql).table()
+        assert caught.value.position is not None
+        assert sql[caught.value.position :].startswith(at)
+
+    @pytest.mark.parametrize(
+        "sql", ['SELECT error(\'{"position": "1"}\')', "COPY events TO 'x'", "", "SELECT '\udcff'"]
+    )
+    def test_an_error_may_have_no_place(self, engine: QueryEngine, sql: str) -> None:
+        with pytest.raises(QueryFailed) as caught:
+            engine.run(sql).table()
+        assert caught.value.position is None
+
 
 class TestCaps:
     def test_memory(self, lake: Path) -> None:
@@ -455,6 +481,11 @@ class TestFormats:
     def test_a_type_that_parquet_does_not_know(self, engine: QueryEngine) -> None:
         with pytest.raises(QueryFailed, match="cannot be Parquet"):
             write_parquet(engine.run("SELECT INTERVAL 1 DAY"), io.BytesIO())
+
+    def test_an_instant_beyond_the_years_of_text_is_refused(self, engine: QueryEngine) -> None:
+        for write in (write_json, write_csv):
+            with pytest.raises(QueryFailed, match="The column 'day' has a value that cannot be written"):
+                write(engine.run("SELECT DATE '99999-01-01' AS day"), io.BytesIO())
 
 
 class TestCommand:

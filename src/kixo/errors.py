@@ -20,6 +20,11 @@
     │   ├── BadSetting               2
     │   ├── BadArgument              2
     │   ├── QueryFailed              2
+    │   │   ├── QueryTooLong         its time is over
+    │   │   ├── QueryTooLarge        its memory is used up
+    │   │   ├── QueryStopped         somebody stopped it
+    │   │   ├── QueryLost            its process ended
+    │   │   └── TooManyQueries       too many wait already
     │   ├── AuditFailed              3
     │   ├── DataFolderError          4
     │   ├── AddressInUse             5
@@ -203,9 +208,47 @@ class BadArgument(OperatorError):
 
 
 class QueryFailed(OperatorError):
-    """A query is not SQL we run, or went over its caps."""
+    """A query is not SQL we run, or went over its caps.
+
+    `code` is the stable reason for programs; `position` the character of the query, from 0, at which it shows.
+    """
 
     exit_code = 2
+    code: ClassVar[str] = "query_failed"
+
+    def __init__(self, message: str, next_step: str, position: int | None = None) -> None:
+        super().__init__(message, next_step)
+        self.position = position
+
+
+class QueryTooLong(QueryFailed):
+    """A query used up its time."""
+
+    code = "query_too_long"
+
+
+class QueryTooLarge(QueryFailed):
+    """A query used up its memory."""
+
+    code = "query_too_large"
+
+
+class QueryStopped(QueryFailed):
+    """A query was stopped before its end, by whoever asked or with the server."""
+
+    code = "query_stopped"
+
+
+class QueryLost(QueryFailed):
+    """The process of a query ended before the query did."""
+
+    code = "query_lost"
+
+
+class TooManyQueries(QueryFailed):
+    """So many queries wait for their turn that no other may."""
+
+    code = "too_many_queries"
 
 
 class AuditFailed(OperatorError):

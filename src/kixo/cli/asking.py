@@ -10,8 +10,8 @@ from pathlib import Path
 from kixo.cli.writing import part_of
 from kixo.errors import BadArgument, BadSetting
 from kixo.output import print_error
-from kixo.query import QueryCaps, QueryEngine, Snapshot, out_of_memory, overrun
-from kixo.query.confinement import confined
+from kixo.query import QueryCaps, QueryEngine, Snapshot, overrun
+from kixo.query.confinement import memory_bounded
 from kixo.settings import Settings, resolve
 
 FROM_STDIN = "-"
@@ -54,12 +54,10 @@ def run(engine: QueryEngine, caps: QueryCaps, work: Callable[[], None]) -> None:
 
     The work is done in a thread, so that Ctrl-C is heard while DuckDB computes.
     """
-    with ThreadPoolExecutor(1) as thread, confined(caps):
+    with ThreadPoolExecutor(1) as thread, memory_bounded(caps):
         running = thread.submit(work)
         try:
             running.result()
-        except MemoryError:
-            raise out_of_memory(caps) from None
         except KeyboardInterrupt:
             # The thread that DuckDB was called from hears no signal. That is why this one waits.
             engine.cancel()

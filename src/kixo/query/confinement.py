@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kixo.query.engine import QueryCaps
+from kixo.query.caps import QueryCaps, out_of_memory
 
 # What is allocated next to DuckDB's own accounts: its threads, the batches that are read, and the rows being written.
 BESIDE_BYTES = 256 * 1024 * 1024
@@ -35,6 +35,16 @@ def confined(caps: QueryCaps) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@contextmanager
+def memory_bounded(caps: QueryCaps) -> Iterator[None]:
+    """`confined`, where the end of memory is a `QueryFailed`."""
+    with confined(caps):
+        try:
+            yield
+        except MemoryError:
+            raise out_of_memory(caps) from None
 
 
 def _data_bytes() -> int | None:

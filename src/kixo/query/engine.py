@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,7 +27,9 @@ from kixo.errors import QueryFailed
 from kixo.lake.commit import LOG_FOLDER
 from kixo.lake.read import open_table
 from kixo.lake.schema import TABLES
-from kixo.query.statement import READ_ONLY, one_line, read_only
+from kixo.query.caps import QueryCaps, out_of_memory, overrun, stopped
+from kixo.query.mistakes import mistake
+from kixo.query.statement import READ_ONLY, Statement, read_only
 from kixo.query.views import create_table_view, create_views, quote
 
 Snapshot = Callable[[str], Sequence[str]]
@@ -42,16 +43,6 @@ QUERY_ERRORS = (duckdb.Error, OSError)
 LISTS = "SHOW TABLES lists the views, DESCRIBE events the columns of one."
 # How much later than its cap a query may end before it counts as one that cannot be stopped.
 OVERRUN_S = 1.0
-_MIB = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class QueryCaps:
-    """What one query may use: bytes of memory, seconds from its start to its last row, threads (0: all cores)."""
-
-    memory_bytes_max: int
-    seconds_max: float
-    threads: int = 0
 
 
 class Result:
@@ -76,10 +67,18 @@ class QueryEngine:
     ends it then but the end of the process.
     """
 
-    def __init__(self, snapshot: Snapshot, caps: QueryCaps, on_overrun: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        caps: QueryCaps,
+        on_overrun: Callable[[], None] | None = None,
+        batch_rows: int = BATCH_ROWS,
+    ) -> None:
         self._snapshot = snapshot
         self._caps = caps
         self._on_overrun = on_overrun
+        self._batch_rows = batch_rows
+        self._statement: Statement | None = None
         self._ends = 0.0
         self._spill = tempfile.TemporaryDirectory(prefix="kixo-query-")
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -130,18 +129,29 @@ class QueryEngine:
 
     def _start(self, sql: str) -> Result:
         self._disconnect()
+        self._statement = None
         self._files = {table.name: list(self._snapshot(table.name)) for table in TABLES}
         connection = self._connection = _connect(self._caps, self._spill.name)
         _lock_down(connection, self._files)
         with self._watched(), _interrupt_passed_on():
             # Constants are computed as soon as the statement is bound.
-            relation = connection.sql(read_only(connection, sql))
+            self._statement = read_only(connection, sql)
+            relation = self._bind(connection, self._statement)
             if self._cancelled:
-                raise _stopped()
-            reader = relation.to_arrow_reader(BATCH_ROWS)
+                raise stopped()
+            reader = relation.to_arrow_reader(self._batch_rows)
             # The first batch is read here, where a file that has gone can still be made good.
             first = next(iter(reader), None)
         return Result(reader.schema, self._batches(first, reader))
+
+    def _bind(self, connection: duckdb.DuckDBPyConnection, statement: Statement) -> duckdb.DuckDBPyRelation:
+        try:
+            return connection.sql(statement.text)
+        except (duckdb.BinderException, duckdb.CatalogException):
+            # A relation's error names no place. That of its plan does, and making the plan fails as this did.
+            self._statement = statement.explained()
+            connection.execute(self._statement.text)
+            raise
 
     def _batches(self, first: pa.RecordBatch | None, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         batch = first
@@ -173,14 +183,16 @@ class QueryEngine:
         if "exceeded maximum execution time" in text:
             return overrun(self._caps)
         if _interrupted(error):
-            return _stopped()
+            return stopped()
         if not _all_there(self._files):
             return QueryFailed("Files of the tables were merged and deleted while the query ran.", "Run it again.")
         if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory"):
             return out_of_memory(self._caps)
         if isinstance(error, duckdb.PermissionException):
             return QueryFailed("The query reaches for something outside the views.", READ_ONLY)
-        return QueryFailed(f"The query failed: {one_line(error)}.", LISTS)
+        sentence, place = mistake(error)
+        position = None if place is None or self._statement is None else self._statement.position(place)
+        return QueryFailed(f"The query failed: {sentence}.", LISTS, position)
 
 
 @contextmanager
@@ -192,22 +204,6 @@ def _interrupt_passed_on() -> Iterator[None]:
         if "Query interrupted" in str(error):
             raise KeyboardInterrupt from error
         raise
-
-
-def overrun(caps: QueryCaps) -> QueryFailed:
-    """The error of a query that has used up its time."""
-    message = f"The query took more than {caps.seconds_max:g} seconds."
-    return QueryFailed(message, "Narrow it by date and project_id, or raise --seconds.")
-
-
-def out_of_memory(caps: QueryCaps) -> QueryFailed:
-    """The error of a query that has used up its memory."""
-    message = f"The query needs more than {caps.memory_bytes_max // _MIB} MiB of memory."
-    return QueryFailed(message, "Narrow it by date and project_id, or raise --memory.")
-
-
-def _stopped() -> QueryFailed:
-    return QueryFailed("The query was stopped.", "Run it again if that was not meant.")
 
 
 def _all_there(files: dict[str, list[str]]) -> bool:
@@ -238,6 +234,7 @@ def _lock_down(connection: duckdb.DuckDBPyConnection, files: dict[str, list[str]
     """Makes the views, then takes everything else away. The time zone is set because results show it."""
     allowed = ", ".join(quote(path) for paths in files.values() for path in paths)
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET errors_as_json = true")
     connection.execute(f"SET allowed_paths = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     for table in TABLES:

@@ -5,25 +5,46 @@ allows it at the outermost level only, so every query is run as a subquery; Duck
 """
 
 import re
+from typing import NamedTuple
 
 import duckdb
 
 from kixo.errors import QueryFailed
+from kixo.query.mistakes import character, mistake
 from kixo.query.views import view_names
 
 READ_ONLY = "Queries only read: send one SELECT over " + ", ".join(view_names()) + "."
 
+EXPLAIN = "EXPLAIN"
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s+(?![(\s])", re.IGNORECASE)
 
 
-def read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """The statement as it is run; raises `QueryFailed` where it is not exactly one that reads."""
+class Statement(NamedTuple):
+    """A query `sql` and the text as which it is run, which holds the whole of `asked` as a subquery."""
+
+    sql: str
+    asked: str
+    text: str
+
+    def explained(self) -> "Statement":
+        """As it is run where only its plan is wanted."""
+        return self if self.text.startswith(EXPLAIN) else self._replace(text=f"{EXPLAIN} {self.text}")
+
+    def position(self, place: int) -> int | None:
+        """The character of the query at a byte of the text that is run, where the two have it in common."""
+        sql, asked = self.sql.encode(), self.asked.encode()
+        inside = place - self.text.encode().index(asked)
+        return character(self.sql, sql.find(asked) + inside) if 0 <= inside <= len(asked) and asked in sql else None
+
+
+def read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
+    """The statement and how it is run; raises `QueryFailed` where it is not exactly one that reads."""
     _check_text(sql)
     statement = _only_statement(connection, sql)
     if _kind(statement) == duckdb.StatementType.EXPLAIN:
-        return _explained(connection, statement.query)
+        return _explained(connection, sql, statement.query)
     _check_reads(statement)
-    return f"SELECT * FROM (\n{_without_end(statement.query)}\n)"
+    return _as_subquery(sql, statement, "")
 
 
 def _check_text(sql: str) -> None:
@@ -33,20 +54,27 @@ def _check_text(sql: str) -> None:
         raise QueryFailed("The query is not UTF-8.", "Check the encoding of the terminal or the file.") from None
 
 
-def _explained(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    found = _EXPLAIN.match(sql)
+def _explained(connection: duckdb.DuckDBPyConnection, sql: str, explain: str) -> Statement:
+    found = _EXPLAIN.match(explain)
     if found is None:
         raise QueryFailed("Only EXPLAIN and EXPLAIN ANALYZE are run, without options.", READ_ONLY)
-    statement = _only_statement(connection, sql[found.end() :])
+    statement = _only_statement(connection, explain[found.end() :])
     _check_reads(statement)
-    return f"EXPLAIN {found[1] or ''} SELECT * FROM (\n{_without_end(statement.query)}\n)"
+    return _as_subquery(sql, statement, f"{EXPLAIN} {found[1] or ''} ")
+
+
+def _as_subquery(sql: str, statement: duckdb.Statement, before: str) -> Statement:
+    asked = _without_end(statement.query)
+    return Statement(sql, asked, f"{before}SELECT * FROM (\n{asked}\n)")
 
 
 def _only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryFailed(f"The query is not valid SQL: {one_line(error)}.", READ_ONLY) from error
+        sentence, place = mistake(error)
+        position = None if place is None else character(sql, place)
+        raise QueryFailed(f"The query is not valid SQL: {sentence}.", READ_ONLY, position) from error
     if len(statements) != 1:
         raise QueryFailed(f"There are {len(statements)} statements, and one is run at a time.", READ_ONLY)
     return statements[0]
@@ -81,11 +109,3 @@ def _without_end(sql: str) -> str:
         if kind == duckdb.token_type.operator and data[place : place + 1] == b";":
             return data[:place].decode()
     return sql
-
-
-def one_line(error: Exception) -> str:
-    """DuckDB's message as one line: without its kind, the excerpt of the query, and the last full stop."""
-    text = str(error).split("\n\nLINE ")[0]
-    # DuckDB looks for a similar name in its own catalogue, which only leads astray.
-    text = re.sub(r'\nDid you mean "(?:pg_|duckdb_|sqlite_).*', "", text)
-    return " ".join(re.sub(r"^[A-Za-z ]+ Error: ", "", text).split()).rstrip(".!")

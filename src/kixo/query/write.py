@@ -4,11 +4,14 @@ json     one object a line. Instants are ISO 8601 in UTC with six fraction digit
          text (`properties` is a string that holds JSON), decimals and large integers are numbers, NaN is null.
 csv      RFC 4180 with a header line. As json, but lists and structs are JSON text and null is an empty field.
 parquet  the columns with their types, compressed with zstd.
+
+`write_answer` writes the first rows only, as `kixo.query.answer` describes it.
 """
 
 import csv
 import io
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import BinaryIO
 
 import msgspec
@@ -59,10 +62,40 @@ WRITERS: dict[str, Callable[[Result, BinaryIO], None]] = {
 }
 
 
+def write_answer(result: Result, sink: BinaryIO, rows_max: int, bytes_max: int, elapsed_s: Callable[[], float]) -> None:
+    """Writes an answer of at most so many rows, and so many bytes of rows."""
+    columns = [{"name": field.name, "type": str(field.type)} for field in result.schema]
+    sink.write(b'{"columns":' + _encode(columns) + b',"rows":[')
+    truncated = _write_rows(result, sink, rows_max, bytes_max)
+    sink.write(b'],"truncated":' + _encode(truncated) + b',"seconds":' + _encode(round(elapsed_s(), 6)) + b"}")
+
+
+def _write_rows(result: Result, sink: BinaryIO, rows_max: int, bytes_max: int) -> bool:
+    """Writes the rows within the bounds; returns whether there are more."""
+    written = 0
+    for number, row in enumerate(chain.from_iterable(row_batches(result))):
+        encoded = _encode(row) if number == 0 else b"," + _encode(row)
+        written += len(encoded)
+        if number == rows_max or written > bytes_max:
+            return True
+        sink.write(encoded)
+    return False
+
+
 def row_batches(result: Result) -> Iterator[list[tuple[object, ...]]]:
     """The rows as tuples of Python values, batch by batch; instants and binary are text."""
     for batch in result:
-        yield list(zip(*map(values_of, batch.columns), strict=True))
+        yield list(zip(*map(_values, result.schema.names, batch.columns), strict=True))
+
+
+def _values(name: str, column: pa.Array) -> list[object]:
+    try:
+        return values_of(column)
+    except (OverflowError, ValueError) as error:
+        # Years beyond 9999, in what is no column of ours.
+        raise QueryFailed(
+            f"The column {name!r} has a value that cannot be written: {error}.", "Cast the column to VARCHAR."
+        ) from error
 
 
 def cell_text(value: object) -> str | None:
