@@ -119,6 +119,12 @@ def test_the_server_does_not_load_the_client() -> None:
     assert {name for name in loaded if name.startswith("kixo.client")} == set()
 
 
+def test_the_owner_of_query_processes_loads_nothing_of_what_they_load() -> None:
+    loaded = loaded_by("import kixo.query.pool")
+    assert "kixo.query.pool" in loaded
+    assert loaded & {"duckdb", "pyarrow", "deltalake", "numpy"} == set()
+
+
 def test_every_module_says_what_is_in_it() -> None:
     silent = [module_name(path) for path in SOURCE.rglob("*.py") if not ast.get_docstring(ast.parse(path.read_text()))]
     assert [name for name in silent if path_has_code(name)] == []

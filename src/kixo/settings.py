@@ -123,6 +123,19 @@ class Settings:
     # Queries.
     query_memory_bytes_max: int = setting(1024 * MIB, "bytes", "Memory of one query.", 64 * MIB, None)
     query_s_max: float = setting(60.0, "seconds", "Time of one query.", 0.1, 86_400)
+    queries_running_max: int = setting(3, "queries", "Queries of the private port that run at one time.", 1, 256)
+    queries_waiting_max: int = setting(
+        32, "queries", "Queries of the private port that wait for their turn; beyond, one is refused.", 0, 10_000
+    )
+    query_rows_max: int = setting(
+        10_000, "rows", "Rows of a query's answer on the private port; what is more is cut off.", 1, 1_000_000
+    )
+    query_answer_bytes_max: int = setting(
+        8 * MIB, "bytes", "Size of a query's answer on the private port; what is more is cut off.", 1024, 256 * MIB
+    )
+    query_idle_s: float = setting(
+        300.0, "seconds", "How long a process of the private port that ran a query waits for the next.", 0, 86_400
+    )
 
     # The console.
     login_token_s: float = setting(900.0, "seconds", "How long a login link of the console can be used.", 10, 86_400)
