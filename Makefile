@@ -48,16 +48,18 @@ audit:
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)-audit/bin/python scripts/audit_dependencies.py $(VENV)-audit/bin $(ARGUMENTS)
 
-# Builds the browser SDK into the server's package; needs Node.js 18 or later. The result is committed.
-web: sdk/web/node_modules/installed
-	cd sdk/web && npm run --silent build
+# Builds the browser SDK and what the console's pages load into the server's package; needs Node.js 18 or later. The
+# result is committed.
+WEB := sdk/web web
+web: $(WEB:=/node_modules/installed)
+	for folder in $(WEB); do (cd $$folder && npm run --silent build) || exit 1; done
 
 # Types, lint, and whether what is committed is what the sources give.
-webcheck: sdk/web/node_modules/installed
-	cd sdk/web && npm run --silent check
+webcheck: $(WEB:=/node_modules/installed)
+	for folder in $(WEB); do (cd $$folder && npm run --silent check) || exit 1; done
 
-sdk/web/node_modules/installed: sdk/web/package-lock.json
-	cd sdk/web && npm ci --no-audit --no-fund
+%/node_modules/installed: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
 	touch $@
 
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -84,4 +86,4 @@ lock:
 	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist sdk/web/node_modules sdk/web/dist
+	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist $(WEB:=/node_modules) $(WEB:=/dist)

@@ -38,6 +38,7 @@ EXPECTED = {
     "architecture",
     "browser",
     "conformance",
+    "console",
     "import-export",
     "operating",
     "performance",

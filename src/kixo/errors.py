@@ -6,6 +6,7 @@
     │   ├── InvalidRequest           400 invalid_request
     │   ├── NoValidEvents            400 no_valid_events
     │   ├── Unauthorized             401 unauthorized
+    │   ├── Forbidden                403 forbidden; the private port only
     │   ├── NotFound                 404 not_found
     │   ├── MethodNotAllowed         405 method_not_allowed
     │   ├── BodyTimeout              408 timeout
@@ -106,6 +107,12 @@ class Unauthorized(RequestError):
     status, code = 401, "unauthorized"
 
 
+class Forbidden(RequestError):
+    """The private port only: the request came from elsewhere than a page of the console, or its page is too old."""
+
+    status, code = 403, "forbidden"
+
+
 class NotFound(RequestError):
     """There is nothing at this path."""
 
@@ -166,6 +173,7 @@ class Unavailable(RequestError):
     status, code, retryable = 503, "unavailable", True
 
 
+# Those that the public port answers with.
 REQUEST_ERRORS: tuple[type[RequestError], ...] = (
     InvalidJSON,
     InvalidRequest,

@@ -122,10 +122,10 @@ class Registry:
             tables.insert_project(connection, project)
         return project
 
-    def list_projects(self) -> list[Project]:
-        """Every project, oldest first."""
+    def list_projects(self, limit: int | None = None) -> list[Project]:
+        """Every project, or at most so many, oldest first."""
         with self.reading() as connection:
-            return tables.all_projects(connection)
+            return tables.all_projects(connection, limit)
 
     def find_project(self, project_id: str) -> Project | None:
         """The project of that id."""

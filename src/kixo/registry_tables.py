@@ -114,9 +114,9 @@ def count_projects(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(PROJECTS)).scalar_one())
 
 
-def all_projects(connection: Connection) -> list[Project]:
-    """Every project, oldest first."""
-    rows = connection.execute(select(PROJECTS).order_by(PROJECTS.c.number))
+def all_projects(connection: Connection, limit: int | None = None) -> list[Project]:
+    """Every project, or at most so many, oldest first."""
+    rows = connection.execute(select(PROJECTS).order_by(PROJECTS.c.number).limit(limit))
     return [Project(row.number, row.id, row.name, row.created_at_us) for row in rows]
 
 

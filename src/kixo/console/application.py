@@ -1,23 +1,57 @@
-"""The web application of the private port: metrics, and whether it is alive."""
-
-from pathlib import Path
+"""The web application of the private port: the console's pages, metrics, and whether it is alive."""
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from kixo.console import login
+from kixo.console.assets import PREFIX
+from kixo.console.context import Console, console_of
 from kixo.console.exposition import exposition
+from kixo.console.failures import answer_failure
+from kixo.console.gate import Gate
+from kixo.console.navigation import PAGES, page_routes
+from kixo.errors import OperatorError, RequestError
 
 
-def build_application(metric_folder: Path) -> Starlette:
-    """The application; it reads the metric files in `metric_folder`."""
+def build_application(console: Console) -> ASGIApp:
+    """The application, behind its gate."""
+    kinds = (HTTPException, RequestError, OperatorError, Exception)
+    application = Starlette(
+        routes=[
+            Route("/metrics", metrics),
+            Route("/healthz", alive),
+            Route("/", first_page),
+            Route(PREFIX + "{name:path}", static),
+            *login.routes(),
+            *page_routes(),
+        ],
+        exception_handlers=dict.fromkeys(kinds, answer_failure),
+    )
+    application.state.console = console
+    return Gate(application, console)
 
-    async def metrics(_request: Request) -> Response:
-        return Response(exposition(metric_folder), media_type=CONTENT_TYPE_LATEST)
 
-    async def health(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+def metrics(request: Request) -> Response:
+    """What Prometheus reads."""
+    return Response(exposition(console_of(request).metric_folder), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", health)])
+
+def alive(_request: Request) -> Response:
+    """That the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+def first_page(request: Request) -> Response:
+    """The way to the first page of the menu."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(PAGES[0].path + query, 303)
+
+
+def static(request: Request) -> Response:
+    """A built file."""
+    return console_of(request).assets.answer(request)

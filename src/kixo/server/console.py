@@ -1,13 +1,25 @@
 """The console process: serves the private port."""
 
 import asyncio
+from contextlib import closing
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
 from kixo.console.application import build_application
+from kixo.console.assets import open_assets
+from kixo.console.context import Console
+from kixo.console.kept_registry import KeptRegistry
+from kixo.console.rendering import open_templates
+from kixo.layout import Layout
+from kixo.registry import open_registry
 from kixo.server.child import Assignment, metric_folder, run_child
 from kixo.server.listening import listen
+from kixo.server.logs import open_log
+from kixo.timestamp import now_us
+
+# A person waits for the page, and can load it again.
+REGISTRY_WAIT_S = 1.0
 
 
 def main() -> None:
@@ -16,16 +28,28 @@ def main() -> None:
 
 
 async def _work(assignment: Assignment) -> None:
-    server = Server(
-        build_application(metric_folder(assignment.settings)),
-        assignment.host,
-        assignment.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_enabled=False,
-    )
-    await listen(server, assignment)
+    settings, assets = assignment.settings, open_assets()
+    with closing(KeptRegistry(lambda: open_registry(settings, wait_s=REGISTRY_WAIT_S))) as registry:
+        console = Console(
+            settings=settings,
+            layout=Layout(settings.data_dir),
+            metric_folder=metric_folder(settings),
+            registry=registry,
+            now_us=now_us,
+            log=open_log(settings, assignment.place),
+            assets=assets,
+            templates=open_templates(assets),
+        )
+        server = Server(
+            build_application(console),
+            assignment.host,
+            assignment.port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_enabled=False,
+        )
+        await listen(server, assignment)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ import sys
 from contextlib import ExitStack, closing
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from kixo.errors import BadSetting
 from kixo.layout import Layout
 from kixo.log.folder import ensure_log
 from kixo.metric_file import MetricFile
 from kixo.registry import Registry, open_registry
+from kixo.registry_login import create_login_token, has_session_secret, session_secret
 from kixo.server.addresses import reserve
 from kixo.server.child import make_metric_folder
 from kixo.server.data_folder import DataFolder
@@ -21,6 +23,14 @@ from kixo.settings import Settings, worker_count
 
 DEMO_PROJECT = "kx_proj_abc123"
 DEMO_KEY = "kx_key_xyz789"
+
+
+class Shown(NamedTuple):
+    """What is shown at a start, and at no later one: the first project with its key, and a way into the console."""
+
+    project: str | None
+    key: str | None
+    login_token: str | None
 
 
 def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -> None:
@@ -34,7 +44,7 @@ def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -
         public = stack.enter_context(reserve(settings.host, settings.port))
         private = stack.enter_context(reserve(settings.console_host, settings.console_port, "--console-port"))
         ensure_log(layout.log)
-        greeting = _prepare_registry(settings, demo)
+        shown = _prepare_registry(settings, demo)
         metrics = stack.enter_context(closing(MetricFile(make_metric_folder(settings) / "supervisor-0")))
         log = open_log(settings, "supervisor")
         supervisor = Supervisor(settings, public, private, with_loader=with_loader, metrics=metrics, log=log)
@@ -43,7 +53,7 @@ def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -
         address = address_url(settings.host, public.getsockname()[1])
         console = address_url(settings.console_host, private.getsockname()[1])
         folder.announce(ServerCard(os.getpid(), address, console, worker_count(settings)))
-        _greet(address, console, settings, greeting)
+        _greet(address, settings.console_url or console, settings, shown)
         supervisor.run()
         log.info("stopping")
         supervisor.stop()
@@ -68,17 +78,19 @@ def _check_registry(settings: Settings) -> None:
         open_registry(settings, migrate=False).close()
 
 
-def _prepare_registry(settings: Settings, demo: bool) -> tuple[str, str] | None:
-    """Makes the first project and key, and those of the demo; returns what is to be shown, if anything."""
+def _prepare_registry(settings: Settings, demo: bool) -> Shown:
+    """Makes the first project and key, those of the demo, and the first way into the console."""
     with closing(open_registry(settings, make=True)) as registry:
-        shown = None
-        if not registry.list_projects():
-            project = registry.create_project("First project")
-            _, key = registry.create_key(project.id)
-            shown = project.id, key
+        project = key = login_token = None
+        if not registry.list_projects(1):
+            project = registry.create_project("First project").id
+            _, key = registry.create_key(project)
         if demo:
             _add_demo(registry)
-        return shown
+        if not has_session_secret(registry):
+            session_secret(registry)
+            login_token = create_login_token(registry, settings.login_token_s)
+        return Shown(project, key, login_token)
 
 
 def _add_demo(registry: Registry) -> None:
@@ -87,13 +99,17 @@ def _add_demo(registry: Registry) -> None:
         registry.create_key(DEMO_PROJECT, DEMO_KEY)
 
 
-def _greet(address: str, console: str, settings: Settings, shown: tuple[str, str] | None) -> None:
-    lines = [f"Kixo takes events at {address}/v1/batch and shows metrics at {console}/metrics"]
-    if shown is not None:
-        project, key = shown
-        lines += ["", f"First project: {project}", f"Its API key:   {key}   (shown only now)", ""]
-        lines += ["Send an event:", "", _curl(address, project, key), "", "And see it:", ""]
-        folder = "" if settings.data_dir == Settings().data_dir else f" --data-dir {settings.data_dir}"
+def _greet(address: str, console: str, settings: Settings, shown: Shown) -> None:
+    folder = "" if settings.data_dir == Settings().data_dir else f" --data-dir {settings.data_dir}"
+    lines = [f"Kixo takes events at {address}/v1/batch and shows them and its metrics at {console}"]
+    if shown.login_token is not None:
+        within = f"once, within {settings.login_token_s / 60:g} minutes"
+        lines += ["", f"Open the console ({within}):", "", f"  {console}/login?token={shown.login_token}", ""]
+    else:
+        lines += [f"To open the console: {_command()} console login-link{folder}"]
+    if shown.project is not None and shown.key is not None:
+        lines += [f"First project: {shown.project}", f"Its API key:   {shown.key}   (shown only now)", ""]
+        lines += ["Send an event:", "", _curl(address, shown.project, shown.key), "", "And see it:", ""]
         lines += [f'  {_command()} query{folder} "SELECT timestamp, event_name, properties FROM events"', ""]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

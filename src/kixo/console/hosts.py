@@ -1,0 +1,55 @@
+"""Under which names the private port answers.
+
+A page elsewhere can point its own name at this machine (DNS rebinding); the browser then takes what the port answers
+for that page's own. Such a request names the page's host, so a name that nobody gave the port is refused. An address
+made of numbers cannot be pointed anywhere: it is taken where the port is open to all interfaces.
+"""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from kixo.settings import Settings
+
+WILDCARDS = {"0.0.0.0", "::"}
+
+
+def is_known_host(request: Request, settings: Settings) -> bool:
+    """Whether the request's `Host` is a name of ours."""
+    hosts = request.headers.getlist("host")
+    if len(hosts) != 1:
+        return False
+    name = _name_of(hosts[0])
+    return name in _names(settings) or _is_loopback(name) or (_is_open(settings) and _is_address(name))
+
+
+def _names(settings: Settings) -> set[str]:
+    given = {name.strip().lower() for name in settings.console_names.split(",")}
+    return ({"localhost", settings.console_host.lower(), _name_of(urlsplit(settings.console_url).netloc)} | given) - {
+        "",
+        *WILDCARDS,
+    }
+
+
+def _name_of(host: str) -> str:
+    """The name without its port, or what cannot be a name as it is."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
+
+
+def _is_open(settings: Settings) -> bool:
+    return settings.console_host in WILDCARDS
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(name: str) -> bool:
+    return _is_address(name) and ip_address(name).is_loopback

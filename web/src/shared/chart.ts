@@ -1,0 +1,99 @@
+import uPlot from "uplot";
+
+interface Series {
+  label: string;
+  values: (number | null)[];
+}
+
+export interface ChartData {
+  /** Seconds since 1970. */
+  x: number[];
+  series: Series[];
+  unit?: string;
+  kind?: "line" | "bars" | "area";
+}
+
+const HEIGHT_PX = 180;
+const COLOURS = 8;
+const drawn = new WeakSet<Element>();
+
+/** Draws the figures below `root` that are not drawn yet. */
+export function drawCharts(root: ParentNode): void {
+  const found = [...root.querySelectorAll<HTMLElement>("figure[data-chart]")];
+  if (root instanceof HTMLElement && root.matches("figure[data-chart]")) found.push(root);
+  for (const figure of found) {
+    if (drawn.has(figure)) continue;
+    drawn.add(figure);
+    const data = figure.querySelector('script[type="application/json"]')?.textContent;
+    const plot = figure.querySelector<HTMLElement>(".plot");
+    if (data && plot) draw(plot, JSON.parse(data));
+  }
+}
+
+/** Draws a chart, as wide as its place and in the colours of the page, light or dark. */
+export function draw(place: HTMLElement, data: ChartData): uPlot {
+  const chart = new uPlot(options(place, data), aligned(data), place);
+  const fit = new ResizeObserver(() => {
+    if (!place.isConnected) fit.disconnect();
+    else if (place.clientWidth !== chart.width) chart.setSize({ width: place.clientWidth, height: HEIGHT_PX });
+  });
+  fit.observe(place);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart.redraw());
+  return chart;
+}
+
+function aligned(data: ChartData): uPlot.AlignedData {
+  return [data.x, ...data.series.map((one) => one.values)] as uPlot.AlignedData;
+}
+
+function options(place: HTMLElement, data: ChartData): uPlot.Options {
+  const colour = (name: string) => () => getComputedStyle(place).getPropertyValue(name).trim();
+  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+  return {
+    width: place.clientWidth || 300,
+    height: HEIGHT_PX,
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    cursor: { drag: { x: false, y: false } },
+    scales: { y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    axes: [axis, { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => shown(tick, data.unit)) }],
+    series: [
+      { label: "Time (UTC)" },
+      ...data.series.map((one, number) => series(one, data, colour(`--chart-${(number % COLOURS) + 1}`))),
+    ],
+  };
+}
+
+function series(one: Series, data: ChartData, stroke: () => string): uPlot.Series {
+  const paths = data.kind === "bars" ? uPlot.paths.bars?.({ size: [0.8, 40] }) : undefined;
+  return {
+    label: one.label,
+    stroke,
+    width: 1.5,
+    points: { show: data.x.length < 2 },
+    value: (_chart, value) => (value === null || value === undefined ? "–" : shown(value, data.unit)),
+    ...(paths && { paths }),
+    ...(data.kind && data.kind !== "line" && { fill: () => `color-mix(in srgb, ${stroke()} 25%, transparent)` }),
+  };
+}
+
+/** A figure with its unit; bytes and seconds in what they are read in. */
+export function shown(value: number, unit = ""): string {
+  if (unit === "bytes") return scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
+  if (unit === "seconds") return value < 1 ? `${round(value * 1000)} ms` : `${round(value)} s`;
+  const text = value >= 10_000 ? scaled(value, 1000, ["", "k", "M", "G"]) : String(round(value));
+  return unit ? `${text} ${unit}` : text;
+}
+
+function scaled(value: number, step: number, units: string[]): string {
+  let place = 0;
+  let rest = value;
+  while (Math.abs(rest) >= step && place < units.length - 1) {
+    rest /= step;
+    place += 1;
+  }
+  return `${round(rest)} ${units[place]}`.trim();
+}
+
+function round(value: number): number {
+  return Number(value.toPrecision(3));
+}
