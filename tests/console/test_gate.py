@@ -390,11 +390,9 @@ def test_the_first_start_shows_a_link_and_later_ones_say_how_to_get_one(tmp_path
         told = b"".join(server.process.stdout.readline() for _ in range(4)).decode()
         (link,) = re.findall(r"http://127\.0\.0\.1:\d+/login\?token=kx_login_[a-z0-9]{32}", told)
         assert httpx.get(link).status_code == 303
-    with running(tmp_path, {}, projects=1):
-        pass
-    told = (tmp_path / "stdout").read_text()
-    assert "console login-link" in told
-    assert "token=" not in told
+    with running(tmp_path, {}, projects=1) as server:
+        assert server.process.stdout is not None
+        assert server.process.stdout.readline().decode().strip().endswith(f"console login-link --data-dir {tmp_path}")
 
 
 def test_a_login_link_is_made_while_the_server_runs(served: Server, anonymous: httpx.Client) -> None:
