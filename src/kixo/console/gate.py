@@ -87,10 +87,8 @@ class Gate:
 
     async def _admit_reader(self, request: Request) -> None:
         kind, _, token = request.headers["authorization"].partition(" ")
-        found = kind.lower() == "bearer" and await run_in_threadpool(
-            lambda: find_live_read_token(self._console.registry(), token.strip())
-        )
-        if not found:
+        found = await run_in_threadpool(lambda: find_live_read_token(self._console.registry(), token.strip()))
+        if kind.lower() != "bearer" or found is None:
             raise Unauthorized("That is no read token, or it was revoked. 'kixo token create' makes one.")
         request.state.read_token = found
 

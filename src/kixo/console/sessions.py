@@ -91,7 +91,7 @@ def _write(secret: bytes, request: Request, response: Response, purpose: str, va
     )
 
 
-def _serializer(secret: bytes, purpose: str) -> "URLSafeTimedSerializer[str]":
+def _serializer(secret: bytes, purpose: str) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(
         secret, salt=f"kixo {purpose}", serializer=json, signer_kwargs={"digest_method": sha256}
     )
