@@ -12,8 +12,7 @@ that is no number fails the query; `try_cast(properties->>'$.price' AS DOUBLE)` 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
+from kixo.lake import schema
 from kixo.lake.schema import PARTITION_COLUMN, TABLES, Table
 
 # A session ends when nothing happened for this long: the contract, part 7.
@@ -125,12 +124,12 @@ CREATE MACRO sessions_between(first_day, last_day) AS TABLE
 """
 
 _TYPES = {
-    pa.date32(): "DATE",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.string(): "VARCHAR",
-    pa.binary(): "BLOB",
-    pa.timestamp("us", "UTC"): "TIMESTAMPTZ",
+    schema.DAY: "DATE",
+    schema.INTEGER: "INTEGER",
+    schema.LONG: "BIGINT",
+    schema.TEXT: "VARCHAR",
+    schema.BYTES: "BLOB",
+    schema.INSTANT: "TIMESTAMPTZ",
 }
 
 
