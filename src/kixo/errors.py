@@ -16,7 +16,8 @@
     │   ├── TooManyEvents            429 too_many_events
     │   ├── RateLimited              429 rate_limited
     │   ├── Internal                 500 internal
-    │   └── Unavailable              503 unavailable
+    │   ├── Unavailable              503 unavailable
+    │   └── NotYetVisible            504 not_yet_visible; the private port only
     ├── OperatorError                shown to the person at the terminal, with an exit code and a next step
     │   ├── BadSetting               2
     │   ├── BadArgument              2
@@ -173,6 +174,12 @@ class Unavailable(RequestError):
     status, code, retryable = 503, "unavailable", True
 
 
+class NotYetVisible(RequestError):
+    """The private port only: what was acknowledged at `after` is not in the tables yet. Ask again with the same."""
+
+    status, code, retryable = 504, "not_yet_visible", True
+
+
 # Those that the public port answers with.
 REQUEST_ERRORS: tuple[type[RequestError], ...] = (
     InvalidJSON,
@@ -218,11 +225,13 @@ class BadArgument(OperatorError):
 class QueryFailed(OperatorError):
     """A query is not SQL we run, or went over its caps.
 
-    `code` is the stable reason for programs; `position` the character of the query, from 0, at which it shows.
+    `code` is the stable reason for programs, `status` the HTTP status under which the private port tells it, and
+    `position` the character of the query, from 0, at which it shows.
     """
 
     exit_code = 2
     code: ClassVar[str] = "query_failed"
+    status: ClassVar[int] = 400
 
     def __init__(self, message: str, next_step: str, position: int | None = None) -> None:
         super().__init__(message, next_step)
@@ -244,19 +253,19 @@ class QueryTooLarge(QueryFailed):
 class QueryStopped(QueryFailed):
     """A query was stopped before its end, by whoever asked or with the server."""
 
-    code = "query_stopped"
+    code, status = "query_stopped", 409
 
 
 class QueryLost(QueryFailed):
     """The process of a query ended before the query did."""
 
-    code = "query_lost"
+    code, status = "query_lost", 503
 
 
 class TooManyQueries(QueryFailed):
     """So many queries wait for their turn that no other may."""
 
-    code = "too_many_queries"
+    code, status = "too_many_queries", 503
 
 
 class AuditFailed(OperatorError):

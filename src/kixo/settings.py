@@ -133,6 +133,9 @@ class Settings:
     query_answer_bytes_max: int = setting(
         8 * MIB, "bytes", "Size of a query's answer on the private port; what is more is cut off.", 1024, 256 * MIB
     )
+    after_s_max: float = setting(
+        10.0, "seconds", "How long a read waits until what `after` names is in the tables.", 0, 600
+    )
     query_idle_s: float = setting(
         300.0, "seconds", "How long a process of the private port that ran a query waits for the next.", 0, 86_400
     )

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from kixo.console import login
+from kixo.console.api import document, events, queries
 from kixo.console.assets import PREFIX
 from kixo.console.context import Console, console_of
 from kixo.console.exposition import exposition
@@ -28,6 +29,9 @@ def build_application(console: Console) -> ASGIApp:
             Route("/", first_page),
             Route(PREFIX + "{name:path}", static),
             *login.routes(),
+            *queries.routes(),
+            *events.routes(),
+            *document.routes(),
             *page_routes(),
         ],
         exception_handlers=dict.fromkeys(kinds, answer_failure),

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from kixo.console.assets import Assets
 from kixo.console.sessions import Session
 from kixo.layout import Layout
+from kixo.query.pool import QueryPool
 from kixo.registry import Registry
 from kixo.settings import Settings
 
@@ -20,7 +21,8 @@ class Console:
     """The console as a whole; one for the life of the process, and `console_of(request)` in every page.
 
     `registry` gives the opened registry, which is another one after a backup was restored: ask each time, in a
-    handler that is no coroutine, because it can wait for the disk. `now_us` tells microseconds since 1970.
+    handler that is no coroutine, because it can wait for the disk. `now_us` tells microseconds since 1970. `pool` runs
+    queries, for handlers that are coroutines.
     """
 
     settings: Settings
@@ -31,6 +33,7 @@ class Console:
     log: Any
     assets: Assets
     templates: Environment
+    pool: QueryPool
 
 
 def console_of(request: Request) -> Console:

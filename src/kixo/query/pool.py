@@ -140,11 +140,15 @@ class QueryPool:
         waiting = self._turns.waiting
         return PoolState(len(self._queries) - waiting, waiting, tuple(process.pid for process in self._idle))
 
-    async def close(self) -> None:
-        """Stops every query and ends every process; whoever asked hears of it, and has a moment to do so."""
+    def stop(self) -> None:
+        """Stops every query, of which whoever asked hears, and takes no more; `close` comes later."""
         self._closed = True
         for query in list(self._queries.values()):
             query.stop()
+
+    async def close(self) -> None:
+        """Stops every query and ends every process; whoever reads an answer has a moment to let go of it."""
+        self.stop()
         for process in list(self._idle):
             self._discard(process)
         with suppress(TimeoutError):

@@ -39,25 +39,29 @@ def select(selection: Selection, columns: str = ", ".join(COLUMNS)) -> str:
         f"{member} IN ({', '.join(map(quote, values))})" for member in MEMBERS if (values := getattr(selection, member))
     ]
     conditions += _since(selection.from_us) + _until(selection.to_us)
+    conditions += day_condition(selection.from_us, selection.to_us)
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT {columns} FROM events{where}"
 
 
+def day_condition(since_us: int | None, until_us: int | None) -> list[str]:
+    """The conditions on `date` that follow from a span of time: by them whole files stay unopened."""
+    begins = [] if since_us is None else [f"(date >= {_day(since_us)} OR date = '{OLD_DAY}')"]
+    return begins if until_us is None else [*begins, f"(date <= {_day(until_us)} OR date = '{OLD_DAY}')"]
+
+
+def instant(microseconds: int) -> str:
+    """An instant as SQL, from microseconds since 1970."""
+    # As a number: the years 1 to 9999 as text would depend on how the engine reads them.
+    return f"make_timestamptz({microseconds})"
+
+
 def _since(instant_us: int | None) -> list[str]:
-    if instant_us is None:
-        return []
-    return [f"timestamp >= {_instant(instant_us)}", f"(date >= {_day(instant_us)} OR date = '{OLD_DAY}')"]
+    return [] if instant_us is None else [f"timestamp >= {instant(instant_us)}"]
 
 
 def _until(instant_us: int | None) -> list[str]:
-    if instant_us is None:
-        return []
-    return [f"timestamp < {_instant(instant_us)}", f"(date <= {_day(instant_us)} OR date = '{OLD_DAY}')"]
-
-
-def _instant(microseconds: int) -> str:
-    # As a number: the years 1 to 9999 as text would depend on how the engine reads them.
-    return f"make_timestamptz({microseconds})"
+    return [] if instant_us is None else [f"timestamp < {instant(instant_us)}"]
 
 
 def _day(microseconds: int) -> str:

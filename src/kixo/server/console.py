@@ -1,7 +1,7 @@
 """The console process: serves the private port."""
 
 import asyncio
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
@@ -12,6 +12,7 @@ from kixo.console.context import Console
 from kixo.console.kept_registry import KeptRegistry
 from kixo.console.rendering import open_templates
 from kixo.layout import Layout
+from kixo.query.pool import QueryPool, pool_bounds
 from kixo.registry import open_registry
 from kixo.server.child import Assignment, metric_folder, run_child
 from kixo.server.listening import listen
@@ -28,17 +29,22 @@ def main() -> None:
 
 
 async def _work(assignment: Assignment) -> None:
-    settings, assets = assignment.settings, open_assets()
-    with closing(KeptRegistry(lambda: open_registry(settings, wait_s=REGISTRY_WAIT_S))) as registry:
+    settings, assets, layout = assignment.settings, open_assets(), Layout(assignment.settings.data_dir)
+    log = open_log(settings, assignment.place)
+    async with AsyncExitStack() as stack:
+        registry = stack.enter_context(closing(KeptRegistry(lambda: open_registry(settings, wait_s=REGISTRY_WAIT_S))))
+        pool = QueryPool(layout.lake, pool_bounds(settings), log)
+        stack.push_async_callback(pool.close)
         console = Console(
             settings=settings,
-            layout=Layout(settings.data_dir),
+            layout=layout,
             metric_folder=metric_folder(settings),
             registry=registry,
             now_us=now_us,
-            log=open_log(settings, assignment.place),
+            log=log,
             assets=assets,
             templates=open_templates(assets),
+            pool=pool,
         )
         server = Server(
             build_application(console),
@@ -49,7 +55,7 @@ async def _work(assignment: Assignment) -> None:
             websockets=False,
             log_enabled=False,
         )
-        await listen(server, assignment)
+        await listen(server, assignment, on_stop=pool.stop)
 
 
 if __name__ == "__main__":
