@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,9 @@ import httpx
 import pytest
 import zstandard
 
+from kixo.errors import BodyTooLarge
 from kixo.http.application import Application
+from kixo.http.body import BodyReader
 from kixo.metric_file import MetricFile
 from kixo.registry import open_registry
 from kixo.settings import Settings
@@ -356,6 +358,29 @@ def test_too_large_a_body_is_answered_and_the_connection_survives(
             "actual": size,
         }
         assert wire.send(request(project.body(event()))).answer().status == 200
+
+
+def test_a_cap_below_the_size_of_bodies_that_are_read_whole_is_a_cap() -> None:
+    async def run() -> None:
+        with closing(BodyReader(Settings(body_bytes_max=1024))) as bodies:
+            stream: Any = Body(bytes(1025))
+            with pytest.raises(BodyTooLarge, match="The body is 1025 bytes, 1024 bytes are allowed"):
+                await bodies.read(stream, 1025)
+
+    asyncio.run(run())
+
+
+class Body:
+    """A body that comes as one piece."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __call__(self) -> bytes:
+        return self._content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._content
 
 
 @pytest.mark.parametrize("encoding", DEFLATERS)

@@ -39,6 +39,7 @@ class BodyReader:
 
     def __init__(self, settings: Settings) -> None:
         self._bytes_max = settings.body_bytes_max
+        self._whole_bytes_max = min(WHOLE_BYTES_MAX, settings.body_bytes_max)
         self._stall_s = settings.body_stall_s
         self._total_s = settings.body_total_s
         self._drain_bytes_max = settings.drain_bytes_max
@@ -65,7 +66,7 @@ class BodyReader:
         Raises `BodyTimeout`, `BodyTooLarge`, `Unavailable` where too much is held already, and `InvalidJSON` where
         the client went away in the middle.
         """
-        if length is None or length > WHOLE_BYTES_MAX or self._promised_bytes + length > self._held_bytes_max:
+        if length is None or length > self._whole_bytes_max or self._promised_bytes + length > self._held_bytes_max:
             return await self._read_pieces(_pieces(stream), length)
         self._promised_bytes += length
         try:
