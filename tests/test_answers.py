@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from kixo.errors import BodyTooLarge
-from kixo.http.application import Application
+from kixo.http.application import Application, Notes
 from kixo.http.body import BodyReader
 from kixo.metric_file import MetricFile
 from kixo.registry import open_registry
@@ -560,7 +560,7 @@ def test_the_log_line_of_a_defect_tells_where_it_is_and_nothing_of_the_request(t
             doubles,
             doubles,
             doubles,
-            metrics,
+            Notes(metrics, doubles),
             doubles,
             lambda: 0,
             lambda: 0,

@@ -197,8 +197,9 @@ def _choice(members: dict[str, Raw], name: str, choices: tuple[str, ...], defaul
         return default
     value = _text_of(raw)
     if value not in choices:
-        shown = "is missing" if raw is None else f"is {_shown(raw)}"
-        _raise_envelope(name, shown, f"It has to be one of {', '.join(choices)}.")
+        shown = None if raw is None else _shown(raw)
+        wrong = "is missing" if shown is None else f"is {shown}"
+        _raise_envelope(name, wrong, f"It has to be one of {', '.join(choices)}.", shown)
     return str(value)
 
 
@@ -217,12 +218,13 @@ def _envelope_instant(members: dict[str, Raw], name: str) -> str | None:
         return None
     value = _text_of(raw)
     if value is None or not _is_instant(value):
-        _raise_envelope(name, f"is {_shown(raw)}", "Send ISO 8601 such as 2026-04-08T12:00:01Z, or leave it out.")
+        shown = _shown(raw)
+        _raise_envelope(name, f"is {shown}", "Send ISO 8601 such as 2026-04-08T12:00:01Z, or leave it out.", shown)
     return value
 
 
-def _raise_envelope(name: str, wrong: str, advice: str) -> NoReturn:
-    raise InvalidRequest(f"`{name}` {wrong}. {advice}", field=name)
+def _raise_envelope(name: str, wrong: str, advice: str, shown: str | None = None) -> NoReturn:
+    raise InvalidRequest(f"`{name}` {wrong}. {advice}", field=name, quoted=shown)
 
 
 def _text_of(raw: Raw | None) -> str | None:

@@ -53,7 +53,8 @@ class RequestError(KixoError):
 
     `status` is the HTTP status, `code` the stable machine-readable reason, `retryable` whether sending the same
     request again can help, `members` the further members of the JSON answer, and `retry_after_s` the value of
-    the `Retry-After` header in whole seconds (None: no such header).
+    the `Retry-After` header in whole seconds (None: no such header). `quoted` is what the message repeats of the
+    request, which may be anything, a key too: the sender may see it, nobody else.
     """
 
     status: ClassVar[int] = 500
@@ -66,12 +67,14 @@ class RequestError(KixoError):
         *,
         retry_after_s: int | None = None,
         allow: str | None = None,
+        quoted: str | None = None,
         **members: object,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
         self.allow = allow
+        self.quoted = quoted
         self.members = members
 
     @classmethod

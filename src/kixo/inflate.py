@@ -24,7 +24,7 @@ def inflate(body: bytes, encoding: str, bytes_max: int) -> bytes:
     pieces = _INFLATERS.get(name)
     if pieces is None:
         message = f"`Content-Encoding: {encoding[:64]}` is not supported. Use one of {', '.join(ENCODINGS)}, or none."
-        raise UnsupportedEncoding(message)
+        raise UnsupportedEncoding(message, quoted=encoding[:64])
     try:
         return _join(pieces(body), bytes_max)
     except (zlib.error, brotli.error, zstandard.ZstdError, EOFError) as error:

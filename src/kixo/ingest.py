@@ -48,6 +48,7 @@ class Payload(NamedTuple):
 class Place(NamedTuple):
     """The place in a project's rolling second that a request has taken, at a time of the monotonic clock."""
 
+    project_id: str
     project: int
     taken_ns: int
     verdict: Verdict
@@ -67,12 +68,20 @@ class Admission(NamedTuple):
 
 
 class Refusal(Exception):
-    """A request error together with the state of the project's limit, where the project is known."""
+    """A request error together with the state of the project's limit, where the project is known.
 
-    def __init__(self, error: RequestError, verdict: Verdict | None) -> None:
+    `project_id` is what the request calls its project, where that could be read, whoever sent it; `body` is what could
+    not be read.
+    """
+
+    def __init__(
+        self, error: RequestError, verdict: Verdict | None, project_id: str | None = None, body: bytes | None = None
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.verdict = verdict
+        self.project_id = project_id
+        self.body = body
 
 
 class Ingest:
@@ -96,7 +105,7 @@ class Ingest:
         if request is None:
             return self._admit_judged(body)
         project = self._authenticate(request.project_id, request.api_key)
-        place = self._take_place(project, len(request.batch))
+        place = self._take_place(request.project_id, project, len(request.batch))
         content = _without_key(body, request)
         if content is None:
             return self._judge(decode.open_request(body), place)
@@ -114,11 +123,11 @@ class Ingest:
         try:
             request = decode.open_request(body)
         except InvalidRequest as error:
-            raise Refusal(error, self._state_of_sender(body)) from None
+            raise Refusal(error, self._state_of_sender(body), body=body) from None
         except InvalidJSON as error:
-            raise Refusal(error, None) from None
+            raise Refusal(error, None, body=body) from None
         project = self._authenticate(request.project_id, request.api_key)
-        return self._judge(request, self._take_place(project, request.event_count()))
+        return self._judge(request, self._take_place(request.project_id, project, request.event_count()))
 
     def _state_of_sender(self, body: bytes) -> Verdict | None:
         """The limit of a known project whose envelope is wrong; the request does not count."""
@@ -130,14 +139,14 @@ class Ingest:
         project = self._snapshot().authenticate(project_id, api_key)
         if project is None:
             message = "The project and the API key do not belong together. Check both, and that the key is not revoked."
-            raise Refusal(Unauthorized(message), None)
+            raise Refusal(Unauthorized(message), None, project_id)
         return project
 
-    def _take_place(self, project: int, events: int) -> Place:
+    def _take_place(self, project_id: str, project: int, events: int) -> Place:
         if events > self._events_max:
             message = f"The batch has {events} events, {self._events_max} are allowed. Split it; do not repeat it."
             error = TooManyEvents(message, limit=self._events_max, actual=events)
-            raise Refusal(error, self._limit.peek(project, self._now_ns()))
+            raise Refusal(error, self._limit.peek(project, self._now_ns()), project_id)
         now_ns = self._now_ns()
         verdict = self._limit.admit(project, now_ns)
         if not verdict.admitted:
@@ -145,8 +154,8 @@ class Ingest:
                 f"The project has made {self._requests_max} requests in the last second, which is the limit. "
                 "Wait for Retry-After, then repeat; send more events in each request."
             )
-            raise Refusal(RateLimited(message, retry_after_s=verdict.retry_after_s), verdict)
-        return Place(project, now_ns, verdict)
+            raise Refusal(RateLimited(message, retry_after_s=verdict.retry_after_s), verdict, project_id)
+        return Place(project_id, project, now_ns, verdict)
 
     def _judge(self, request: decode.OpenedRequest, place: Place) -> Admission:
         accepted, rejected = decode.judge_events(request.events)

@@ -13,13 +13,13 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 from kixo.errors import BadArgument
 from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, REJECTION_CODES, BatchRequest, Event
 from kixo.registry_schema import KEYS, NAME_LENGTH_MAX, PROJECTS, STATE
-from kixo.snapshot import KEY_LENGTH_MAX, Credential, key_hash
+from kixo.snapshot import KEY_LENGTH_MAX, KEY_LENGTH_MIN, Credential, key_hash
 
 # Neither a flag nor a way out of a folder, wherever somebody may put it.
 PROJECT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # A key is blanked wherever it stands in what is stored. So it can be no part of what JSON itself is made of, of
 # numbers and times, or of the words that requests are made of.
-KEY = re.compile(rf"[!#-+\--9;-Z^-z|~]{{8,{KEY_LENGTH_MAX}}}")
+KEY = re.compile(rf"[!#-+\--9;-Z^-z|~]{{{KEY_LENGTH_MIN},{KEY_LENGTH_MAX}}}")
 NUMBER_OR_TIME = re.compile(r"[0-9eEtTwWzZ+.-]*")
 WORDS = (
     *BatchRequest.__struct_fields__,
@@ -72,7 +72,7 @@ def check_key(api_key: str, project_id: str) -> None:
     if not KEY.fullmatch(api_key):
         raise BadArgument(
             f"That cannot be a key ({len(api_key)} characters).",
-            f"Use 8 to {KEY_LENGTH_MAX} visible ASCII characters without spaces and "
+            f"Use {KEY_LENGTH_MIN} to {KEY_LENGTH_MAX} visible ASCII characters without spaces and "
             'none of " \\ { } [ ] , : or leave --key out.',
         )
     if NUMBER_OR_TIME.fullmatch(api_key) or any(api_key in word for word in (*WORDS, project_id)):

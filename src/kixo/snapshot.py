@@ -6,7 +6,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import NamedTuple
 
-KEY_LENGTH_MAX = 255
+KEY_LENGTH_MIN, KEY_LENGTH_MAX = 8, 255
 
 Credential = tuple[int, int, bytes]
 """The number of a key's project, the key's own number, and its hash."""

@@ -24,6 +24,7 @@ from kixo.ingest import Admission, Ingest, Payload, Place, Refusal
 from kixo.log.group_commit import GroupCommit
 from kixo.metric_file import MetricFile
 from kixo.metrics import ACK_SECONDS, ANSWERS, EVENTS, REQUESTS
+from kixo.refused import RefusedRecord
 from kixo.settings import Settings
 
 MEDIA_TYPES = ("application/json", "text/plain")
@@ -39,6 +40,13 @@ class Log(Protocol):
     def error(self, event: str, **values: Any) -> Any:
         """Writes a line."""
         ...
+
+
+class Notes(NamedTuple):
+    """What a worker writes down beside the log: for metrics, and for who looks why requests were refused."""
+
+    metrics: MetricFile
+    refused: RefusedRecord
 
 
 class Arrival(NamedTuple):
@@ -60,7 +68,7 @@ class Application:
         commits: GroupCommit,
         bodies: BodyReader,
         pages: Mapping[str, Page],
-        metrics: MetricFile,
+        notes: Notes,
         log: Log,
         now_us: Callable[[], int],
         timer_ns: Callable[[], int],
@@ -70,7 +78,8 @@ class Application:
         self._commits = commits
         self._bodies = bodies
         self._pages = pages
-        self._metrics = metrics
+        self._metrics = metrics = notes.metrics
+        self._refused = notes.refused
         self._log = log
         self._now_us = now_us
         self._timer_ns = timer_ns
@@ -90,14 +99,21 @@ class Application:
             else:
                 answer = await self._other(scope, protocol)
         except Refusal as refusal:
-            answer = failure(refusal.error, refusal.verdict, self._policy)
+            self._respond(protocol, failure(refusal.error, refusal.verdict, self._policy))
+            self._refused.note(arrival.clock_us, refusal.error, refusal.project_id, refusal.body)
+            return
         except RequestError as error:
-            answer = failure(error, None, self._policy)
+            self._respond(protocol, failure(error, None, self._policy))
+            self._refused.note(arrival.clock_us, error)
+            return
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the client gets an answer
             # Neither the path nor the message of the error: both can repeat what the client sent, keys among it.
             where = "".join(traceback.format_tb(error.__traceback__))
             self._log.error("request_failed", error=type(error).__qualname__, where=where)
             answer = failure(Internal("A defect of the server. Repeat the request later."), None, self._policy)
+        self._respond(protocol, answer)
+
+    def _respond(self, protocol: Any, answer: Answer) -> None:
         self._count_answer[answer.status, answer.code](1)
         protocol.response_bytes(answer.status, answer.headers, answer.body)
 
@@ -125,7 +141,8 @@ class Application:
         media_type = headers.get("content-type", "")
         if media_type not in USUAL_MEDIA_TYPES and media_type.partition(";")[0].strip().lower() not in MEDIA_TYPES:
             message = f"`Content-Type: {media_type[:64]}` is not supported. Use application/json or text/plain."
-            return await self._refuse(protocol, UnsupportedMediaType(message))
+            await self._bodies.drain(protocol)
+            raise UnsupportedMediaType(message, quoted=media_type[:64])
         length = headers.get("content-length")
         sent = await self._bodies.read(protocol, None if length is None else int(length))
         try:
@@ -150,7 +167,7 @@ class Application:
         try:
             return f"{self._commits.partition}:{await self._commits.submit(received_at_us, *payload)}"
         except Unavailable as error:
-            raise Refusal(error, self._ingest.give_back(place)) from None
+            raise Refusal(error, self._ingest.give_back(place), place.project_id) from None
 
     def _answer(self, admission: Admission, position: str | None, arrival: Arrival) -> Answer:
         """The answer to a request whose events are durable."""

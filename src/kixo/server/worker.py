@@ -14,7 +14,7 @@ from granian.server.embed import Server
 from msgspec import json
 
 from kixo.errors import Unavailable
-from kixo.http.application import Application
+from kixo.http.application import Application, Notes
 from kixo.http.body import BodyReader
 from kixo.http.pages import open_pages
 from kixo.ingest import Ingest
@@ -25,6 +25,7 @@ from kixo.log.writer import LocalLogWriter, PartitionHeld
 from kixo.metric_file import MetricFile
 from kixo.metrics import LOG_BYTES, LOG_COMMITS, LOG_CUT_BYTES, LOG_FAILURES
 from kixo.openapi import document
+from kixo.refused import RefusedRecord, Ring
 from kixo.registry import POLL_WAIT_S, SnapshotSource, open_registry
 from kixo.server.child import Assignment, open_metrics, run_child
 from kixo.server.listening import listen
@@ -63,6 +64,9 @@ async def _work(assignment: Assignment) -> None:
         )
         stack.callback(limit.close)
         writer = await _open_writer(assignment, metrics, log)
+        # After the writer: who holds the partition is the one who writes these.
+        refused = RefusedRecord(_open_ring(assignment, log), lambda: source.snapshot)
+        stack.callback(refused.close)
         commits = GroupCommit(writer, queue_bytes_max=settings.log_queue_bytes_max, observe=_observer(metrics, log))
         stack.callback(commits.close)
         bodies = BodyReader(settings)
@@ -72,7 +76,7 @@ async def _work(assignment: Assignment) -> None:
             commits,
             bodies,
             open_pages(Readiness(writer, settings).reason, json.encode(document(settings))),
-            metrics,
+            Notes(metrics, refused),
             log,
             now_us,
             time.monotonic_ns,
@@ -158,6 +162,14 @@ async def _when_free(open_writer: Callable[[], LocalLogWriter]) -> LocalLogWrite
             if time.monotonic() > ends:
                 raise
         await asyncio.sleep(0.05)
+
+
+def _open_ring(assignment: Assignment, log: Any) -> Ring | None:
+    try:
+        return Ring(Layout(assignment.settings.data_dir).refused / assignment.place, now_us())
+    except OSError as error:
+        log.warning("refused_requests_unrecorded", reason=str(error))
+        return None
 
 
 def _observer(metrics: MetricFile, log: Any) -> Observe:
