@@ -337,6 +337,20 @@ def test_loads_are_bounded_and_lose_nothing(tmp_path: Path) -> None:
     reconcile(setting)
 
 
+def test_partitions_that_have_nothing_take_no_share_of_a_load(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, load_events_max=10)
+    for number in range(20):
+        setting.log.append(as_sent(event(str(number))))
+    setting.log.frames[7] = []
+    loader = setting.loader()
+    assert [loader.run_once().stored for _ in range(3)] == [10, 10, 0]
+    # One in which something comes later gets its share then.
+    for number in range(20, 40):
+        setting.log.append(as_sent(event(str(number))), 7 * (number % 2))
+    assert [loader.run_once().stored for _ in range(3)] == [10, 10, 0]
+    reconcile(setting)
+
+
 def test_a_log_that_was_begun_anew_is_read_from_its_start(setting: Setting) -> None:
     some_requests(setting.log, 0)
     setting.load_all()

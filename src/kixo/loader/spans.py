@@ -1,6 +1,6 @@
 """What one load takes from the log: from each partition, the frames from its position on.
 
-Normally a load takes an equal share of its bounds from each partition. After a crash between the commit of the ledger
+Normally a load takes an equal share of its bounds from each partition that has something. After a crash between the commit of the ledger
 and the commit of the events, the ledger stands at a later position than the events. What lies between was one load;
 it is loaded again exactly, no frame more or less, so that what the ledger says of it stays true.
 """
@@ -44,8 +44,14 @@ class Intake:
         if begun:
             self._waiting.clear()
             return [self._repeat(number, events.position(number), loads.position(number)) for number in begun], True
-        spans = [self._take(partition, events.position(partition), len(partitions)) for partition in partitions]
+        starts = {number: start for number in partitions if self._waits(number, start := events.position(number))}
+        spans = [self._take(partition, start, len(starts)) for partition, start in starts.items()]
         return [span for span in spans if span.frames], False
+
+    def _waits(self, partition: int, start: int) -> bool:
+        """Whether a partition may have something; one without a writer takes no share from the others."""
+        _, frames = self._waiting.get(partition, (start, []))
+        return bool(frames) or self._log.backlog_bytes(partition, start) > 0
 
     def _take(self, partition: int, start: int, sharing: int) -> Span:
         bytes_max = self._bounds.bytes_max // sharing
