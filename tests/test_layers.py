@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "kixo.registry_tables",
         "kixo.registry_tokens",
     ),
-    ("kixo.formats", "kixo.ingest", "kixo.loader", "kixo.query", "kixo.audit", "kixo.tail"),
+    ("kixo.formats", "kixo.ingest", "kixo.loader", "kixo.query", "kixo.audit", "kixo.rejected", "kixo.tail"),
     ("kixo.http", "kixo.console", "kixo.output"),
     ("kixo.server",),
     ("kixo.bench", "kixo.conformance", "kixo.send"),

@@ -312,6 +312,6 @@ class SendFailed(OperatorError):
 
 
 class EventsRejected(OperatorError):
-    """Some events of an import were not taken; all others were."""
+    """Some events of an import or a replay were not taken; all others were."""
 
     exit_code = 9

@@ -6,6 +6,9 @@ member stands twice the last one wins, here as there, because both use the same 
 
 `JUDGED`: ingest had to look at the events one by one. The payload is a `JudgedBatch`: the events that were taken,
 with the text of their `timestamp` and `properties` as sent, and those that were not, with the reason.
+
+A replay of rejected events (`kixo.rejected`) writes the same form, with the times of the request that they came in.
+`origin` names that request, and each event keeps its place in it.
 """
 
 from msgspec import Raw, Struct, json
@@ -39,8 +42,11 @@ class SentBatch(Struct, gc=False):
     sent_at: str | None = None
 
 
-class JudgedEvent(Struct, gc=False):
-    """An accepted event of a `JUDGED` payload. `index` is its place in the request's batch, from 0."""
+class JudgedEvent(Struct, gc=False, omit_defaults=True):
+    """An accepted event of a `JUDGED` payload. `index` is its place in the request's batch, from 0.
+
+    `repeat` is how many equal events of its request stand in other frames, for one that is replayed without them.
+    """
 
     index: int
     event_type: str
@@ -50,6 +56,7 @@ class JudgedEvent(Struct, gc=False):
     timestamp: str
     properties: str = "{}"
     event_id: str | None = None
+    repeat: int = 0
 
 
 class RejectedEvent(Struct, gc=False):
@@ -62,8 +69,16 @@ class RejectedEvent(Struct, gc=False):
     event: str
 
 
-class JudgedBatch(Struct, gc=False):
-    """A `JUDGED` payload. `sent_at` is the text as sent."""
+class Origin(Struct, frozen=True):
+    """The request whose rejected events a frame holds: its log, partition and offset."""
+
+    log_id: str
+    partition: int
+    offset: int
+
+
+class JudgedBatch(Struct, gc=False, omit_defaults=True):
+    """A `JUDGED` payload. `sent_at` is the text as sent; `origin` is None but in a replay."""
 
     project_id: str
     environment: str
@@ -72,6 +87,7 @@ class JudgedBatch(Struct, gc=False):
     sent_at: str | None
     events: list[JudgedEvent]
     rejected: list[RejectedEvent]
+    origin: Origin | None = None
 
 
 class Owner(Struct, gc=False):

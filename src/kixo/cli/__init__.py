@@ -36,6 +36,7 @@ GROUPS = {
     "key": "Keys: what a project's apps send events with.",
     "token": "Read tokens: what scripts ask the private port with.",
     "console": "The console: how to get in.",
+    "rejected": "Rejected events: what is wrong with them, and how they come in after a fix.",
 }
 COMMANDS = (
     Command("serve", "kixo.cli.serve:serve", "Take events, keep them, and answer questions about them."),
@@ -56,6 +57,8 @@ COMMANDS = (
     Command("token revoke", "kixo.cli.token:revoke", "Revoke a read token, at once."),
     Command("console login-link", "kixo.cli.console:login_link", "Make a link that opens the console, once."),
     Command("console sign-out", "kixo.cli.console:sign_out", "End every session of the console."),
+    Command("rejected list", "kixo.cli.rejected:show", "List rejected events by reason and app, with a sample."),
+    Command("rejected replay", "kixo.cli.rejected:replay", "Judge rejected events again, and store those that pass."),
 )
 
 

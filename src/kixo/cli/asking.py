@@ -13,6 +13,7 @@ from kixo.output import print_error
 from kixo.query import QueryCaps, QueryEngine, Snapshot, overrun
 from kixo.query.confinement import memory_bounded
 from kixo.settings import Settings, resolve
+from kixo.timestamp import parse_us
 
 FROM_STDIN = "-"
 SQL_LENGTH_MAX = 1024 * 1024
@@ -26,6 +27,16 @@ def read_sql(argument: str) -> str:
     if len(data) > SQL_LENGTH_MAX:
         raise BadArgument(f"The query on stdin has more than {SQL_LENGTH_MAX} bytes.", "Send a shorter one.")
     return data.decode("utf-8", "surrogateescape")
+
+
+def read_instant(flag: str, text: str | None) -> int | None:
+    """The time that a flag gives, in microseconds since 1970; raises `BadArgument`."""
+    try:
+        return None if text is None else parse_us(text)
+    except ValueError:
+        raise BadArgument(
+            f"{flag} is {text!r}, not ISO 8601.", "Give a day such as 2026-04-08, or 2026-04-08T12:00:00Z."
+        ) from None
 
 
 def query_caps(settings: Settings, memory: str | None, seconds: str | None) -> QueryCaps:

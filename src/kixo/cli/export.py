@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from cyclopts import Parameter
 
-from kixo.cli.asking import asking, query_caps, read_sql, run
+from kixo.cli.asking import asking, query_caps, read_instant, read_sql, run
 from kixo.cli.options import takes_settings
 from kixo.cli.writing import format_of, write_result
 from kixo.errors import BadArgument
@@ -18,7 +18,6 @@ from kixo.query import QueryEngine, Result, lake_snapshot
 from kixo.query.pinned import pinned
 from kixo.query.selection import Selection, select
 from kixo.settings import Settings
-from kixo.timestamp import parse_us
 
 Format = Literal["json", "csv", "parquet"]
 Several = tuple[str, ...]
@@ -60,7 +59,7 @@ def export(
     """Writes events as they are stored now, in no order, row by row: memory is bounded, whatever their number."""
     chosen = format_of(format, output, "json")
     selection = Selection(
-        _instant("--from", from_), _instant("--to", to), project, environment, bundle, platform, type, name
+        read_instant("--from", from_), read_instant("--to", to), project, environment, bundle, platform, type, name
     )
     if sql is not None and selection != NO_SELECTION:
         raise BadArgument("A query and flags that choose events do not go together.", "Write the conditions into SQL.")
@@ -73,15 +72,6 @@ def export(
         asking(snapshot, caps, output) as engine,
     ):
         run(engine, caps, lambda: _write(engine, text, selection, chosen, output))
-
-
-def _instant(flag: str, text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_us(text)
-    except ValueError:
-        raise BadArgument(
-            f"{flag} is {text!r}, not ISO 8601.", "Give a day such as 2026-04-08, or 2026-04-08T12:00:00Z."
-        ) from None
 
 
 def _write(engine: QueryEngine, sql: str | None, selection: Selection, format: str, output: Path | None) -> None:

@@ -22,6 +22,7 @@ from kixo.identity import (
     scope,
 )
 from kixo.loader.requests import Request
+from kixo.stored import JudgedEvent
 
 RawIdentities = NDArray[np.uint8]
 
@@ -52,6 +53,7 @@ def identify(requests: list[Request], event_ids: list[str | None], properties: l
     raw = np.frombuffer(digests, np.uint8).reshape(-1, IDENTITY_BYTES).copy()
     counts = [request.count for request in requests]
     if None in event_ids:
+        _mark_known_repeats(raw, requests)
         _tell_repeats_apart(raw, event_ids, counts)
     scopes = {owner: scope(*owner) for owner in {(r.project_id, r.environment) for r in requests}}
     fronts = np.frombuffer(b"".join([scopes[r.project_id, r.environment] for r in requests]), np.uint8)
@@ -89,6 +91,17 @@ def _described(requests: list[Request], properties: list[Any]) -> list[Described
         for request in requests
         for event in request.events
     ]
+
+
+def _mark_known_repeats(raw: RawIdentities, requests: list[Request]) -> None:
+    """Events that were replayed without their equals in the same request say how many of those there are."""
+    place = 0
+    for request in requests:
+        if request.judged:
+            for number, event in enumerate(request.events, place):
+                if isinstance(event, JudgedEvent) and event.repeat and event.event_id is None:
+                    raw[number] = np.frombuffer(repeat_digest(raw[number].tobytes(), event.repeat), np.uint8)
+        place += request.count
 
 
 def _tell_repeats_apart(raw: RawIdentities, event_ids: list[str | None], counts: Sequence[int]) -> None:

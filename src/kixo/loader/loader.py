@@ -30,7 +30,7 @@ from kixo.loader.recording import LoadRecorder
 from kixo.loader.rows import Rules
 from kixo.loader.spans import Intake, LoadBounds, Span
 from kixo.loader.upkeep import IndexUpkeep, Now, TableUpkeep
-from kixo.log import LogReader
+from kixo.log import REPLAYS, LogReader
 from kixo.metric_file import MetricFile
 from kixo.settings import Settings
 from kixo.timestamp import DAY_US
@@ -208,7 +208,7 @@ class Loader:
         self._recorder.note(load)
         self._release(load.positions)
         self._loaded_s = self._around.timer_s()
-        self._show_backlog((self._around.clock_us() - _oldest_us(spans)) / 1e6)
+        self._show_backlog(_lag_us(spans, self._around.clock_us()) / 1e6)
         return self._counted(load, self._loaded_s - started_s)
 
     def _upkeep(self, *, busy: bool) -> None:
@@ -269,5 +269,7 @@ def _step_back() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), UPKEEP_NICE)
 
 
-def _oldest_us(spans: list[Span]) -> int:
-    return min((frame.received_at_us for span in spans for frame in span.frames), default=0)
+def _lag_us(spans: list[Span], now_us: int) -> int:
+    """How long the oldest event has waited. Replayed ones are as old as their requests, which says nothing."""
+    waited = (span for span in spans if span.partition != REPLAYS)
+    return now_us - min((frame.received_at_us for span in waited for frame in span.frames), default=now_us)

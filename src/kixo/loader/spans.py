@@ -1,8 +1,8 @@
 """What one load takes from the log: from each partition, the frames from its position on.
 
-Normally a load takes an equal share of its bounds from each partition that has something. After a crash between the commit of the ledger
-and the commit of the events, the ledger stands at a later position than the events. What lies between was one load;
-it is loaded again exactly, no frame more or less, so that what the ledger says of it stays true.
+Normally a load takes an equal share of its bounds from each partition that has something. After a crash between the
+commit of the ledger and the commit of the events, the ledger stands at a later position than the events. What lies
+between was one load; it is loaded again exactly, no frame more or less, so that what the ledger says stays true.
 """
 
 from typing import NamedTuple

@@ -1,13 +1,16 @@
 """The log: the only hand-over between ingest and the loader.
 
-A log is a few *partitions*. Each has one writer (a worker process) and holds *frames*, one per request, in the order
-in which they were written. An *offset* is the number of a frame in its partition; offsets rise but may have gaps. A
-*position* is the offset that is read next: everything before it has been dealt with. `log_id` names a log for good:
-a position of one log means nothing in another.
+A log is a few *partitions*. Each has one writer (a worker process, or a replay of rejected events) and holds *frames*,
+one per request, in the order in which they were written. An *offset* is the number of a frame in its partition;
+offsets rise but may have gaps. A *position* is the offset that is read next: everything before it has been dealt
+with. `log_id` names a log for good: a position of one log means nothing in another.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
+
+REPLAYS = 1_000_000
+"""The partition that replays of rejected events write, far from those of the workers, which count from 0."""
 
 
 class Frame(NamedTuple):
