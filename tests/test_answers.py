@@ -542,6 +542,9 @@ class Doubles:
         self.lines: list[dict[str, object]] = []
         self.statuses: list[int] = []
 
+    def rehearsal(self) -> "Doubles":
+        return self
+
     async def read(self, *_: object) -> bytes:
         raise KeyError(KEY_OF_ANOTHER_SHAPE)
 
@@ -566,7 +569,7 @@ def test_the_log_line_of_a_defect_tells_where_it_is_and_nothing_of_the_request(t
             lambda: 0,
             Settings(data_dir=tmp_path),
         )
-        scope = SimpleNamespace(path="/v1/batch", method="POST", headers={})
+        scope = SimpleNamespace(path="/v1/batch", method="POST", headers={}, query_string="")
         asyncio.run(application.__rsgi__(scope, doubles))
     assert doubles.statuses == [500]
     (line,) = doubles.lines

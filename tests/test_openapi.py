@@ -133,6 +133,14 @@ def test_real_answers_are_what_the_document_says(server: Server, document: dict[
         assert told <= described, answer.text
 
 
+def test_real_answers_to_dry_runs_are_what_the_document_says(server: Server, document: dict[str, Any]) -> None:
+    project = server.project()
+    for batch, name in (([event(), 7], "DryRunAnswer"), ([], "DryRunAnswer"), ([7], "Error")):
+        answer = server.http.post("/v1/batch?dry_run=true", json=project.batch(*batch))
+        assert answer.json()["dry_run"] is True
+        assert validator(document, name).is_valid(answer.json())
+
+
 def test_what_the_document_takes_out_is_refused(server: Server, document: dict[str, Any]) -> None:
     """The limits of the schema are those of the server."""
     project = server.project()

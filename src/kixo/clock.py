@@ -50,6 +50,37 @@ def _shift(sent_at_us: int | None, received_at_us: int, tolerance_us: int) -> tu
     return (0, WITHIN_TOLERANCE) if offset_us <= tolerance_us else (offset_us, BEHIND)
 
 
+def in_words(rule: str, sent_at_us: int | None, received_at_us: int) -> str:
+    """What a rule did to an event, and why, in one sentence for people."""
+    offset = duration_in_words(abs(received_at_us - (received_at_us if sent_at_us is None else sent_at_us)))
+    return {
+        RULES[NONE]: "There is no `sent_at` to check the device's clock by: the time is kept as sent.",
+        RULES[AHEAD]: f"`sent_at` lies {offset} after the request came in, so the device's clock is fast by at least "
+        f"that: the time was moved back by {offset}.",
+        RULES[WITHIN_TOLERANCE]: f"`sent_at` lies {offset} before the request came in, which the network explains: the "
+        "time is kept as sent.",
+        RULES[
+            BEHIND
+        ]: f"`sent_at` lies {offset} before the request came in, which is more than a network takes, so the "
+        f"device's clock is slow: the time was moved forward by {offset}.",
+        RULES[
+            CLAMPED
+        ]: "The event would lie after the request came in, which cannot be: its time is that of the request.",
+    }[rule]
+
+
+def duration_in_words(microseconds: int) -> str:
+    """A length of time by its two largest units, such as `1 h 5 min`; below a minute with milliseconds."""
+    if microseconds < 60_000_000:
+        return f"{microseconds / 1e6:.3f}".rstrip("0").rstrip(".") + " s"
+    seconds = microseconds // 1_000_000
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    place = next(place for place, (length, _) in enumerate(units) if seconds >= length)
+    (large, name), (small, smaller) = units[place], units[place + 1]
+    rest = seconds % large // small
+    return f"{seconds // large} {name}" + (f" {rest} {smaller}" if rest else "")
+
+
 def shifts(
     sent_at_us: NDArray[np.int64],
     has_sent_at: NDArray[np.bool_],

@@ -176,6 +176,53 @@ class BatchAnswer(Struct, frozen=True, omit_defaults=True):
     errors: Annotated[list[Rejection], Meta(max_length=ERRORS_SHOWN_MAX, description="The first 100 reasons.")] = []
 
 
+class DryRunRow(Struct, frozen=True):
+    """The row of the table `events` that an event would become; `properties` as JSON."""
+
+    project_id: str
+    environment: str
+    bundle_id: str
+    platform: str
+    event_type: str
+    event_name: str
+    device_id: str
+    session_id: str
+    timestamp: Annotated[str, Meta(description="When it happened, corrected for the device's clock.")]
+    client_timestamp: Annotated[str, Meta(description="When it happened by the device's clock, in UTC.")]
+    sent_at: str | None
+    received_at: Annotated[str, Meta(description="When the headers of this request arrived.")]
+    clock_rule: Annotated[str, Meta(description="Which rule gave `timestamp`.", examples=["within_tolerance"])]
+    event_id: str | None
+    identity: Annotated[str, Meta(description="The 16 bytes by which copies are known, as hexadecimal digits.")]
+    properties: Annotated[Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})]
+
+
+class DryRunEvent(Struct, frozen=True, omit_defaults=True):
+    """What would become of one event: a `row`, or a reason (`field`, `code` and `message`)."""
+
+    index: Annotated[int, Meta(ge=0, description="The event's place in the batch, from 0.")]
+    outcome: Literal["accepted", "rejected"]
+    row: DryRunRow | None = None
+    clock: Annotated[str | None, Meta(description="What the clock rule did, and why, in words.")] = None
+    identity_from: Annotated[
+        Literal["event_id", "content"] | None, Meta(description="What the identity was made of.")
+    ] = None
+    field: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class DryRunAnswer(Struct, frozen=True, omit_defaults=True):
+    """The answer to `?dry_run=true`: that of the real call, and what would become of each event."""
+
+    status: Literal["ok"]
+    accepted: Annotated[int, Meta(ge=0, description="Events that would be taken.")]
+    dry_run: Literal[True]
+    events: list[DryRunEvent]
+    rejected: Annotated[int, Meta(ge=0, description="Events that would not; absent when there are none.")] = 0
+    errors: Annotated[list[Rejection], Meta(max_length=ERRORS_SHOWN_MAX, description="The first 100 reasons.")] = []
+
+
 # Every reason for which an event is rejected, with a sentence for the docs.
 REJECTION_CODES: dict[str, str] = {
     "invalid_event": "The event is not a JSON object.",

@@ -21,7 +21,7 @@ from kixo.errors import (
     Unauthorized,
 )
 from kixo.event import ERRORS_SHOWN_MAX, BatchAnswer, BatchRequest, Rejection
-from kixo.limits import RequestLimit, Verdict
+from kixo.limits import Glance, RequestLimit, Verdict
 from kixo.log import Buffers
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot
@@ -93,6 +93,7 @@ class Ingest:
         self._snapshot = snapshot
         self._limit = limit
         self._now_ns = now_ns
+        self._settings = settings
         self._events_max = settings.events_per_batch_max
         self._requests_max = settings.requests_per_second_max
 
@@ -112,6 +113,10 @@ class Ingest:
         count = len(request.batch)
         payload = Payload(stored.AS_SENT, count, 0, content) if count else None
         return Admission(payload, b'{"status":"ok","accepted":%d}' % count, None, place)
+
+    def rehearsal(self) -> "Ingest":
+        """One that decides alike and takes no place in the limit."""
+        return Ingest(self._snapshot, Glance(self._limit), self._now_ns, self._settings)
 
     def give_back(self, place: Place) -> Verdict:
         """Frees the place of a request that could not be stored: what was refused does not count."""

@@ -99,6 +99,25 @@ class Unlimited:
         """See `RequestLimit`."""
 
 
+class Glance:
+    """A `RequestLimit` that looks at another one and takes no place in it."""
+
+    def __init__(self, limit: RequestLimit) -> None:
+        self._limit = limit
+
+    def admit(self, project_number: int, now_ns: int) -> Verdict:
+        """What is left; see `RequestLimit.peek`."""
+        return self._limit.peek(project_number, now_ns)
+
+    peek = admit
+
+    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
+        """See `RequestLimit`."""
+
+    def close(self) -> None:
+        """See `RequestLimit`."""
+
+
 class RingFile:
     """A `RequestLimit` in a memory-mapped file, for the processes of one machine.
 

@@ -6,7 +6,7 @@ from msgspec import json
 
 from kixo import __version__
 from kixo.errors import REQUEST_ERRORS, MethodNotAllowed, NotFound, RequestError, Unavailable
-from kixo.event import BatchAnswer, BatchRequest, Rejection
+from kixo.event import BatchAnswer, BatchRequest, DryRunAnswer, Rejection
 from kixo.inflate import ENCODINGS
 from kixo.settings import Settings
 
@@ -35,7 +35,7 @@ EXAMPLE_REQUEST: dict[str, Any] = {
 def document(settings: Settings) -> dict[str, Any]:
     """The whole document, as JSON-ready values."""
     _, schemas = json.schema_components(
-        [BatchRequest, BatchAnswer, Rejection], ref_template="#/components/schemas/{name}"
+        [BatchRequest, BatchAnswer, Rejection, DryRunAnswer], ref_template="#/components/schemas/{name}"
     )
     schemas["BatchRequest"]["properties"]["batch"]["maxItems"] = settings.events_per_batch_max
     schemas["Error"] = _error_schema()
@@ -67,18 +67,31 @@ def _batch() -> dict[str, Any]:
     answers["200"] = {
         "description": "The events are durable.",
         "headers": _header_refs("Kixo-Durability", "Kixo-Position", "RateLimit", "RateLimit-Policy"),
-        "content": {"application/json": {"schema": _ref("BatchAnswer"), "examples": examples}},
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [_ref("BatchAnswer"), _ref("DryRunAnswer")]},
+                "examples": examples,
+            }
+        },
     }
     media = {"schema": _ref("BatchRequest"), "example": EXAMPLE_REQUEST}
     return {
         "operationId": "sendBatch",
         "summary": "Send a batch of events.",
         "description": f"The body may be compressed: {', '.join(ENCODINGS)}.",
+        "parameters": [_DRY_RUN],
         "requestBody": {"required": True, "content": {"application/json": media, "text/plain": media}},
         "responses": dict(sorted(answers.items())),
     }
 
 
+_DRY_RUN: dict[str, Any] = {
+    "name": "dry_run",
+    "in": "query",
+    "description": "`true`: check everything but storage, store nothing, and tell what each event would become. The "
+    "answer has no `Kixo-Durability` and no `Kixo-Position`.",
+    "schema": {"enum": ["true", "false"], "default": "false"},
+}
 _EXAMPLE_PARTIAL: dict[str, Any] = {
     "status": "ok",
     "accepted": 9,
@@ -175,6 +188,8 @@ def _error_schema() -> dict[str, Any]:
             "accepted": {"type": "integer"},
             "rejected": {"type": "integer"},
             "errors": {"type": "array", "items": _ref("Rejection")},
+            "dry_run": {"const": True},
+            "events": {"type": "array", "items": _ref("DryRunEvent"), "description": "Of a dry run."},
         },
     }
 

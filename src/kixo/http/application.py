@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from kixo.dry_run import asks_for_dry_run, dry_run_answer
 from kixo.errors import (
     Internal,
     MethodNotAllowed,
@@ -16,7 +17,7 @@ from kixo.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from kixo.http.answers import PREFLIGHT, Answer, failure, limit_policy, success
+from kixo.http.answers import COMMON, PREFLIGHT, Answer, failure, limit_headers, limit_policy, success
 from kixo.http.body import BodyReader
 from kixo.http.pages import Page
 from kixo.inflate import inflate
@@ -84,6 +85,8 @@ class Application:
         self._now_us = now_us
         self._timer_ns = timer_ns
         self._bytes_max = settings.body_bytes_max
+        self._tolerance_us = round(settings.clock_tolerance_s * 1e6)
+        self._rehearsal = ingest.rehearsal()
         self._large = asyncio.Lock()
         self._policy = limit_policy(settings.requests_per_second_max)
         self._count_accepted = metrics.counter(EVENTS, ("accepted",))
@@ -137,14 +140,10 @@ class Application:
         return failure(error, None, self._policy)
 
     async def _batch(self, scope: Any, protocol: Any, arrival: Arrival) -> Answer:
-        headers = scope.headers
-        media_type = headers.get("content-type", "")
-        if media_type not in USUAL_MEDIA_TYPES and media_type.partition(";")[0].strip().lower() not in MEDIA_TYPES:
-            message = f"`Content-Type: {media_type[:64]}` is not supported. Use application/json or text/plain."
-            await self._bodies.drain(protocol)
-            raise UnsupportedMediaType(message, quoted=media_type[:64])
-        length = headers.get("content-length")
-        sent = await self._bodies.read(protocol, None if length is None else int(length))
+        headers, query = scope.headers, scope.query_string
+        if query and await self._asks_for_dry_run(query, protocol):
+            return await self._dry_run(headers, protocol, arrival)
+        sent = await self._receive(headers, protocol)
         try:
             admission = await self._admit(sent, headers.get("content-encoding"))
             position = None
@@ -153,6 +152,42 @@ class Application:
         finally:
             self._bodies.release(sent)
         return self._answer(admission, position, arrival)
+
+    async def _receive(self, headers: Any, protocol: Any) -> bytes:
+        """The body as sent, which has to be released; raises `RequestError`."""
+        media_type = headers.get("content-type", "")
+        if media_type not in USUAL_MEDIA_TYPES and media_type.partition(";")[0].strip().lower() not in MEDIA_TYPES:
+            message = f"`Content-Type: {media_type[:64]}` is not supported. Use application/json or text/plain."
+            await self._bodies.drain(protocol)
+            raise UnsupportedMediaType(message, quoted=media_type[:64])
+        length = headers.get("content-length")
+        return await self._bodies.read(protocol, None if length is None else int(length))
+
+    async def _asks_for_dry_run(self, query: str, protocol: Any) -> bool:
+        try:
+            return asks_for_dry_run(query)
+        except RequestError:
+            await self._bodies.drain(protocol)
+            raise
+
+    async def _dry_run(self, headers: Any, protocol: Any, arrival: Arrival) -> Answer:
+        """Checks and answers as `_batch` would, and stores, counts and writes down nothing."""
+        verdict = None
+        try:
+            sent = await self._receive(headers, protocol)
+            try:
+                async with self._large:
+                    body = inflate(sent, headers.get("content-encoding") or "", self._bytes_max)
+                    admission = self._rehearsal.admit(body)
+                    verdict = admission.place.verdict
+                    answer = dry_run_answer(admission, arrival.clock_us, self._tolerance_us)
+            finally:
+                self._bodies.release(sent)
+        except Refusal as refusal:
+            return failure(refusal.error, refusal.verdict, self._policy)
+        except RequestError as error:
+            return failure(error, verdict, self._policy)
+        return Answer(200, "ok", [*COMMON, *limit_headers(verdict, self._policy)], answer)
 
     async def _admit(self, sent: bytes, encoding: str | None) -> Admission:
         if len(sent) <= TURN_BYTES and not encoding:

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from kixo.loader.columns import json_column, optional_text_column, text_column
 from kixo.loader.identities import RawIdentities, identify
 from kixo.loader.instants import parse_column
-from kixo.loader.requests import PlacedFrame, Request, decode_frame
+from kixo.loader.requests import ABSENT, EMPTY, PlacedFrame, Request, decode_frame
 
 PIECE_EVENTS = 1000
-ABSENT, EMPTY = b"null", b"{}"
 # With its type: Arrow takes 60 µs to find out the type of a Python string.
 ABSENT_TEXT = pa.scalar("null", pa.string())
 

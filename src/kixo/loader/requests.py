@@ -13,6 +13,8 @@ from kixo.event import ENVIRONMENT_DEFAULT
 from kixo.log import Frame
 from kixo.stored import AS_SENT, JUDGED, JudgedEvent, RejectedEvent, SentEvent, decode_judged, decode_sent
 
+ABSENT, EMPTY = b"null", b"{}"
+
 
 class PlacedFrame(NamedTuple):
     """A frame and the log partition it stands in."""
@@ -60,6 +62,13 @@ def decode_frame(placed: PlacedFrame) -> Request:
     if frame.kind == JUDGED:
         return _judged(partition, frame)
     raise ValueError(f"frame kind {frame.kind} is not one we know")
+
+
+def stored_properties(event: SentEvent | JudgedEvent) -> bytes:
+    """The JSON that the table holds; `kixo.loader.pieces` does the same to a column."""
+    properties = event.properties
+    text = properties.encode() if isinstance(properties, str) else bytes(properties)
+    return EMPTY if text == ABSENT else text
 
 
 def _sent(partition: int, frame: Frame) -> Request:
