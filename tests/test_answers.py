@@ -563,7 +563,7 @@ def test_the_log_line_of_a_defect_tells_where_it_is_and_nothing_of_the_request(t
             doubles,
             doubles,
             doubles,
-            Notes(metrics, doubles),
+            Notes(metrics, doubles, doubles),
             doubles,
             lambda: 0,
             lambda: 0,

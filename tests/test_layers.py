@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "kixo.log",
         "kixo.lake",
+        "kixo.key_use",
         "kixo.limits",
         "kixo.load_record",
         "kixo.refused",

@@ -24,7 +24,7 @@ from kixo.event import ERRORS_SHOWN_MAX, BatchAnswer, BatchRequest, Rejection
 from kixo.limits import Glance, RequestLimit, Verdict
 from kixo.log import Buffers
 from kixo.settings import Settings
-from kixo.snapshot import Snapshot
+from kixo.snapshot import Sender, Snapshot
 from kixo.stored import JudgedBatch, RejectedEvent
 
 _encode = json.Encoder().encode
@@ -49,7 +49,7 @@ class Place(NamedTuple):
     """The place in a project's rolling second that a request has taken, at a time of the monotonic clock."""
 
     project_id: str
-    project: int
+    sender: Sender
     taken_ns: int
     verdict: Verdict
 
@@ -105,8 +105,8 @@ class Ingest:
         request = decode.decode_request(body)
         if request is None:
             return self._admit_judged(body)
-        project = self._authenticate(request.project_id, request.api_key)
-        place = self._take_place(request.project_id, project, len(request.batch))
+        sender = self._authenticate(request.project_id, request.api_key)
+        place = self._take_place(request.project_id, sender, len(request.batch))
         content = _without_key(body, request)
         if content is None:
             return self._judge(decode.open_request(body), place)
@@ -121,8 +121,8 @@ class Ingest:
     def give_back(self, place: Place) -> Verdict:
         """Frees the place of a request that could not be stored: what was refused does not count."""
         now_ns = self._now_ns()
-        self._limit.retract(place.project, place.taken_ns, now_ns)
-        return self._limit.peek(place.project, now_ns)
+        self._limit.retract(place.sender.project, place.taken_ns, now_ns)
+        return self._limit.peek(place.sender.project, now_ns)
 
     def _admit_judged(self, body: bytes) -> Admission:
         try:
@@ -131,8 +131,8 @@ class Ingest:
             raise Refusal(error, self._state_of_sender(body), body=body) from None
         except InvalidJSON as error:
             raise Refusal(error, None, body=body) from None
-        project = self._authenticate(request.project_id, request.api_key)
-        return self._judge(request, self._take_place(request.project_id, project, request.event_count()))
+        sender = self._authenticate(request.project_id, request.api_key)
+        return self._judge(request, self._take_place(request.project_id, sender, request.event_count()))
 
     def _state_of_sender(self, body: bytes) -> Verdict | None:
         """The limit of a known project whose envelope is wrong; the request does not count."""
@@ -140,27 +140,27 @@ class Ingest:
         project = self._snapshot().authenticate(*found) if found is not None else None
         return None if project is None else self._limit.peek(project, self._now_ns())
 
-    def _authenticate(self, project_id: str, api_key: str) -> int:
-        project = self._snapshot().authenticate(project_id, api_key)
-        if project is None:
+    def _authenticate(self, project_id: str, api_key: str) -> Sender:
+        sender = self._snapshot().identify(project_id, api_key)
+        if sender is None:
             message = "The project and the API key do not belong together. Check both, and that the key is not revoked."
             raise Refusal(Unauthorized(message), None, project_id)
-        return project
+        return sender
 
-    def _take_place(self, project_id: str, project: int, events: int) -> Place:
+    def _take_place(self, project_id: str, sender: Sender, events: int) -> Place:
         if events > self._events_max:
             message = f"The batch has {events} events, {self._events_max} are allowed. Split it; do not repeat it."
             error = TooManyEvents(message, limit=self._events_max, actual=events)
-            raise Refusal(error, self._limit.peek(project, self._now_ns()), project_id)
+            raise Refusal(error, self._limit.peek(sender.project, self._now_ns()), project_id)
         now_ns = self._now_ns()
-        verdict = self._limit.admit(project, now_ns)
+        verdict = self._limit.admit(sender.project, now_ns)
         if not verdict.admitted:
             message = (
                 f"The project has made {self._requests_max} requests in the last second, which is the limit. "
                 "Wait for Retry-After, then repeat; send more events in each request."
             )
             raise Refusal(RateLimited(message, retry_after_s=verdict.retry_after_s), verdict, project_id)
-        return Place(project_id, project, now_ns, verdict)
+        return Place(project_id, sender, now_ns, verdict)
 
     def _judge(self, request: decode.OpenedRequest, place: Place) -> Admission:
         accepted, rejected = decode.judge_events(request.events)

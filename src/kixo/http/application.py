@@ -22,6 +22,7 @@ from kixo.http.body import BodyReader
 from kixo.http.pages import Page
 from kixo.inflate import inflate
 from kixo.ingest import Admission, Ingest, Payload, Place, Refusal
+from kixo.key_use import Count
 from kixo.log.group_commit import GroupCommit
 from kixo.metric_file import MetricFile
 from kixo.metrics import ACK_SECONDS, ANSWERS, EVENTS, REQUESTS
@@ -44,9 +45,10 @@ class Log(Protocol):
 
 
 class Notes(NamedTuple):
-    """What a worker writes down beside the log: for metrics, and for who looks why requests were refused."""
+    """What a worker writes down beside the log: metrics, what keys are used for, and why requests were refused."""
 
     metrics: MetricFile
+    count_use: Count
     refused: RefusedRecord
 
 
@@ -80,6 +82,7 @@ class Application:
         self._bodies = bodies
         self._pages = pages
         self._metrics = metrics = notes.metrics
+        self._count_use = notes.count_use
         self._refused = notes.refused
         self._log = log
         self._now_us = now_us
@@ -206,9 +209,12 @@ class Application:
 
     def _answer(self, admission: Admission, position: str | None, arrival: Arrival) -> Answer:
         """The answer to a request whose events are durable."""
+        accepted = 0
         if admission.payload is not None:
-            self._count_accepted(admission.payload.accepted)
+            accepted = admission.payload.accepted
+            self._count_accepted(accepted)
             self._count_rejected(admission.payload.rejected)
+        self._count_use(admission.place.sender.key, accepted, arrival.clock_us)
         self._metrics.observe(ACK_SECONDS, (self._timer_ns() - arrival.timer_ns) / 1e9)
         if admission.refusal is not None:
             return failure(admission.refusal, admission.place.verdict, self._policy, position)

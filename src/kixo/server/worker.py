@@ -18,6 +18,7 @@ from kixo.http.application import Application, Notes
 from kixo.http.body import BodyReader
 from kixo.http.pages import open_pages
 from kixo.ingest import Ingest
+from kixo.key_use import Count, KeyUseFile, count_nothing
 from kixo.layout import Layout
 from kixo.limits import RingFile
 from kixo.log.group_commit import GroupCommit, Observe
@@ -67,6 +68,7 @@ async def _work(assignment: Assignment) -> None:
         # After the writer: who holds the partition is the one who writes these.
         refused = RefusedRecord(_open_ring(assignment, log), lambda: source.snapshot)
         stack.callback(refused.close)
+        count_use = _open_key_use(assignment, stack, log)
         commits = GroupCommit(writer, queue_bytes_max=settings.log_queue_bytes_max, observe=_observer(metrics, log))
         stack.callback(commits.close)
         bodies = BodyReader(settings)
@@ -76,7 +78,7 @@ async def _work(assignment: Assignment) -> None:
             commits,
             bodies,
             open_pages(Readiness(writer, settings).reason, json.encode(document(settings))),
-            Notes(metrics, refused),
+            Notes(metrics, count_use, refused),
             log,
             now_us,
             time.monotonic_ns,
@@ -170,6 +172,16 @@ def _open_ring(assignment: Assignment, log: Any) -> Ring | None:
     except OSError as error:
         log.warning("refused_requests_unrecorded", reason=str(error))
         return None
+
+
+def _open_key_use(assignment: Assignment, stack: ExitStack, log: Any) -> Count:
+    try:
+        file = KeyUseFile(Layout(assignment.settings.data_dir).key_use / assignment.place)
+    except OSError as error:
+        log.warning("use_of_keys_uncounted", reason=str(error))
+        return count_nothing
+    stack.callback(file.close)
+    return file.counter()
 
 
 def _observer(metrics: MetricFile, log: Any) -> Observe:
