@@ -4,8 +4,6 @@
 A table stands between `<!-- table: name -->` and `<!-- end -->`. Whatever else a page says is left as it is.
 """
 
-import base64
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +16,7 @@ from kixo.client.options import option_rows
 from kixo.conformance.case import load
 from kixo.errors import REQUEST_ERRORS, OperatorError
 from kixo.event import EVENT_TYPES, REJECTION_CODES
+from kixo.http.browser import script_integrity
 from kixo.lake.schema import TABLES, Table
 from kixo.metrics import CATALOGUE, Metric
 from kixo.query.views import COMPUTED, View
@@ -203,10 +202,8 @@ def cases() -> str:
 
 def integrity() -> str:
     """The script tag that runs exactly this version of the browser SDK."""
-    script = (ROOT / "src" / "kixo" / "http" / "sdk" / "kixo.js").read_bytes()
-    digest = base64.b64encode(hashlib.sha384(script).digest()).decode()
     source = '<script src="https://events.example.com/kixo.js" crossorigin="anonymous"'
-    return f'```html\n{source}\n  integrity="sha384-{digest}"></script>\n```\n'
+    return f'```html\n{source}\n  integrity="{script_integrity()}"></script>\n```\n'
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

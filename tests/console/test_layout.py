@@ -21,13 +21,13 @@ def test_a_link_leads_to_the_first_page_and_the_menu_to_every_other(tab: Page, s
 def test_the_chosen_project_and_environment_stay_from_page_to_page(tab: Page, served: Server) -> None:
     project = served.project()
     tab.get_by_label("Project", exact=True).select_option(project.id)
-    tab.get_by_label("Environment").select_option("staging")
+    tab.get_by_label("Environment", exact=True).select_option("staging")
     tab.get_by_role("button", name="Show", exact=True).click()
     for page in PAGES:
         tab.get_by_role("link", name=page.title, exact=True).click()
         tab.wait_for_url(f"**{page.path}?project={project.id}&environment=staging")
         assert tab.get_by_label("Project", exact=True).input_value() == project.id
-        assert tab.get_by_label("Environment").input_value() == "staging"
+        assert tab.get_by_label("Environment", exact=True).input_value() == "staging"
 
 
 def test_the_keyboard_reaches_the_content_at_once(tab: Page) -> None:

@@ -4,7 +4,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -15,7 +15,8 @@ from kixo.console.context import Console, console_of
 from kixo.console.exposition import exposition
 from kixo.console.failures import answer_failure
 from kixo.console.gate import Gate
-from kixo.console.navigation import PAGES, page_routes
+from kixo.console.navigation import page_routes
+from kixo.console.pages.start import home
 from kixo.errors import OperatorError, RequestError
 
 
@@ -26,7 +27,7 @@ def build_application(console: Console) -> ASGIApp:
         routes=[
             Route("/metrics", metrics),
             Route("/healthz", alive),
-            Route("/", first_page),
+            Route("/", home),
             Route(PREFIX + "{name:path}", static),
             *login.routes(),
             *queries.routes(),
@@ -48,12 +49,6 @@ def metrics(request: Request) -> Response:
 def alive(_request: Request) -> Response:
     """That the process answers."""
     return JSONResponse({"status": "ok"})
-
-
-def first_page(request: Request) -> Response:
-    """The way to the first page of the menu."""
-    query = f"?{request.url.query}" if request.url.query else ""
-    return RedirectResponse(PAGES[0].path + query, 303)
 
 
 def static(request: Request) -> Response:

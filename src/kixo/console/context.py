@@ -9,6 +9,8 @@ from jinja2 import Environment
 from starlette.requests import Request
 
 from kixo.console.assets import Assets
+from kixo.console.feed.backlog import Sources
+from kixo.console.feed.follower import Follower
 from kixo.console.sessions import Session
 from kixo.layout import Layout
 from kixo.query.pool import QueryPool
@@ -34,6 +36,8 @@ class Console:
     assets: Assets
     templates: Environment
     pool: QueryPool
+    sources: Sources
+    feed: Follower
 
 
 def console_of(request: Request) -> Console:

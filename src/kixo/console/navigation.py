@@ -27,7 +27,9 @@ class Page(NamedTuple):
 # In the order of the menu; the console opens with the first one.
 PAGES: tuple[Page, ...] = (
     # Where a newcomer begins.
+    Page("/start", "Start", "kixo.console.pages.start"),
     # What arrives, as it arrives.
+    Page("/live", "Live", "kixo.console.pages.live"),
     # What has arrived, over time.
     # Any other question.
     # What was not taken, and why.

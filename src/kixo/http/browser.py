@@ -4,6 +4,7 @@ The built files are a part of the package, so that installing it needs nothing b
 anew and compares.
 """
 
+import base64
 import gzip
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,12 @@ def open_scripts() -> dict[str, Script]:
     """Every file of the SDK by its path."""
     folder = files("kixo.http") / "sdk"
     return {path: dict(_representations((folder / path[1:]).read_bytes())) for path in PATHS}
+
+
+def script_integrity() -> str:
+    """What a page gives as `integrity`, so that the browser runs exactly this `kixo.js` or none."""
+    content = (files("kixo.http") / "sdk" / "kixo.js").read_bytes()
+    return f"sha384-{base64.b64encode(hashlib.sha384(content).digest()).decode()}"
 
 
 def script_answer(script: Script, headers: Mapping[str, str]) -> Answer:

@@ -9,9 +9,13 @@ from granian.server.embed import Server
 from kixo.console.application import build_application
 from kixo.console.assets import open_assets
 from kixo.console.context import Console
+from kixo.console.feed.backlog import Sources
+from kixo.console.feed.follower import Follower
+from kixo.console.feed.refusals import open_refusals
 from kixo.console.kept_registry import KeptRegistry
 from kixo.console.rendering import open_templates
 from kixo.layout import Layout
+from kixo.load_record import read_loads
 from kixo.query.pool import QueryPool, pool_bounds
 from kixo.registry import open_registry
 from kixo.server.child import Assignment, metric_folder, run_child
@@ -35,6 +39,13 @@ async def _work(assignment: Assignment) -> None:
         registry = stack.enter_context(closing(KeptRegistry(lambda: open_registry(settings, wait_s=REGISTRY_WAIT_S))))
         pool = QueryPool(layout.lake, pool_bounds(settings), log)
         stack.push_async_callback(pool.close)
+        sources = _sources(layout)
+        feed = Follower(sources, settings.live_watchers_max, log)
+
+        def end_waits() -> None:
+            feed.close()
+            pool.stop()
+
         console = Console(
             settings=settings,
             layout=layout,
@@ -45,6 +56,8 @@ async def _work(assignment: Assignment) -> None:
             assets=assets,
             templates=open_templates(assets),
             pool=pool,
+            sources=sources,
+            feed=feed,
         )
         server = Server(
             build_application(console),
@@ -55,7 +68,14 @@ async def _work(assignment: Assignment) -> None:
             websockets=False,
             log_enabled=False,
         )
-        await listen(server, assignment, on_stop=pool.stop)
+        await listen(server, assignment, on_stop=end_waits)
+
+
+def _sources(layout: Layout) -> Sources:
+    """Where the live page reads what arrives."""
+    return Sources(
+        layout.log, lambda since: read_loads(layout.load_record, since), lambda: open_refusals(layout.refused)
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ AnyEvent = SentEvent | JudgedEvent | RejectedEvent
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """What is wanted; None: anything. `name` is a part of a name, the others are whole, all as they are written."""
+    """What is wanted; None: anything. `name` is a part of a name, the others are whole, all as they are written.
+
+    `strangers`: refused requests, too, of which nobody can tell whose they are.
+    """
 
     project: str | None = None
     environment: str | None = None
@@ -39,6 +42,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     name: str | None = None
     device: str | None = None
     outcome: str | None = None
+    strangers: bool = False
 
     @property
     def is_narrow(self) -> bool:
@@ -129,7 +133,7 @@ def wants_refused(wanted: Filter, project: str | None, environment: str | None, 
     return (
         wanted.outcome in {None, "refused"}
         and not wanted.is_narrow
-        and wanted.project in {None, project}
+        and (wanted.project in {None, project} or (project is None and wanted.strangers))
         and (environment is None or wanted.environment in {None, environment})
         and (platform is None or wanted.platform in {None, platform})
     )

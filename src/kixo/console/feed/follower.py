@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kixo.console.feed.following import Following, Sources
+from kixo.console.feed.backlog import Sources
+from kixo.console.feed.following import Following
 from kixo.console.feed.watch import Watch
 from kixo.console.feed.watcher import Watcher, message
 from kixo.errors import KixoError

@@ -3,36 +3,20 @@
 Everything read and decoded comes out of a budget by the second, however much arrives.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable
 
-from kixo.console.feed.filter import wants_refused
-from kixo.console.feed.outcome import LoadNews, ReadLoads, Recent
-from kixo.console.feed.row import Place, Row
-from kixo.console.feed.sample import Decoding, copies, newest, sample
+from kixo.console.feed.backlog import LOG_BYTES, Sources, backlog, log_end, wanted_of
+from kixo.console.feed.outcome import LoadNews, Recent
+from kixo.console.feed.row import Row
+from kixo.console.feed.sample import Decoding, copies, sample
 from kixo.console.feed.watch import Allowance, Watch
 from kixo.console.feed.watcher import message
 from kixo.log.preview import LogPreview, Stretch
 
-BACKLOG_ROWS_MAX = 100
-# Enough of the log's end to find a hundred events of one kind, and for a second or more without a connection.
-BACKLOG_BYTES = 4 * 1024 * 1024
 # More than a body may have, so that the largest one can be looked into.
 READ_BYTES_PER_S = 32 * 1024 * 1024
 DECODED_BYTES_PER_S = 4 * 1024 * 1024
 RATE_S = 1.0
-
-ReadRefused = Callable[[], tuple[list[Row], list[Row]]]
-"""Refused requests, oldest first: those known before, and those since it was last called."""
-
-
-class Sources(NamedTuple):
-    """Where to read: the log's folder, the loader's record, and, opened anew for each place, the refused requests."""
-
-    log: Path
-    read_loads: ReadLoads
-    open_refused: Callable[[], ReadRefused]
 
 
 class Following:
@@ -52,7 +36,7 @@ class Following:
         self._rate_s = now_s
         self._arrived = 0.0
         for partition in self._preview.partitions():
-            self._pass(self._preview.newest(partition, BACKLOG_BYTES))
+            self._pass(self._preview.newest(partition, LOG_BYTES))
 
     def advance(self, watches: list[Watch]) -> None:
         """Reads what is new and tells everybody what they want of it."""
@@ -75,20 +59,14 @@ class Following:
         """Shows newcomers the end of what is there already, or what came while they were away."""
         if not newcomers:
             return
-        preview = LogPreview(self._log)
-        stretches = [found for partition in self._positions for found in preview.newest(partition, BACKLOG_BYTES)]
+        stretches = log_end(LogPreview(self._log), list(self._positions))
         for watch in newcomers:
             watch.begun = True
             since = watch.watcher.since or {}
             unseen = [self._between(stretch, since.get(stretch.partition, 0)) for stretch in stretches]
-            decoding = Decoding(DECODED_BYTES_PER_S)
-            if watch.watcher.search.wanted.outcome == "duplicate":
-                rows = self._copies(watch, list(self._news.copies), unseen, decoding)
-            else:
-                rows = newest(unseen, watch.watcher.search, BACKLOG_ROWS_MAX, decoding.open)
-                # A page that comes back knows by their ids which of these it has.
-                rows += _wanted(watch, refused)
-            watch.show(sorted(rows, key=lambda row: row.at)[-BACKLOG_ROWS_MAX:], self._id())
+            # A page that comes back knows by their ids which of the refused requests it has.
+            opened = Decoding(DECODED_BYTES_PER_S).open
+            watch.show(backlog(unseen, watch.watcher.search, list(self._news.copies), refused, opened), self._id())
             self._settle(watch)
 
     def _between(self, stretch: Stretch, since: int) -> Stretch:
@@ -106,8 +84,8 @@ class Following:
         for watch in (watch for watch in watches if watch not in for_copies):
             found = sample(stretches, watch.watcher.search, watch.rows_left, decoding.open)
             watch.count(found)
-            rows = found.rows + _wanted(watch, refused)[: watch.rows_left]
-            self._show(watch, rows)
+            rows = found.rows + wanted_of(refused, watch.watcher.search.wanted)[: watch.rows_left]
+            self._show(watch, sorted(rows, key=lambda row: row.at))
 
     def _read(self) -> list[Stretch]:
         stretches: list[Stretch] = []
@@ -128,8 +106,8 @@ class Following:
         for watch in watches:
             self._settle(watch)
             if watch.watcher.search.wanted.outcome == "duplicate" and self._news.new_copies:
-                rows = self._copies(watch, self._news.new_copies, self._recent.stretches, decoding)
-                self._show(watch, rows)
+                found, search = self._news.new_copies, watch.watcher.search
+                self._show(watch, copies(found, self._recent.stretches, search, watch.rows_left, decoding.open))
 
     def _show(self, watch: Watch, rows: list[Row]) -> None:
         if rows:
@@ -141,11 +119,6 @@ class Following:
         if settled is not None:
             watch.watcher.tell(message("settled", settled))
 
-    def _copies(
-        self, watch: Watch, places: Sequence[Place], stretches: Sequence[Stretch], decoding: Decoding
-    ) -> list[Row]:
-        return copies(places, stretches, watch.watcher.search, watch.rows_left, decoding.open)
-
     def _tell_rates(self, watches: list[Watch], now_s: float) -> None:
         seconds = now_s - self._rate_s
         arriving = round(self._arrived / seconds)
@@ -155,11 +128,6 @@ class Following:
 
     def _id(self) -> str:
         return ",".join(f"{partition}:{position}" for partition, position in sorted(self._positions.items()))
-
-
-def _wanted(watch: Watch, refused: list[Row]) -> list[Row]:
-    wanted = watch.watcher.search.wanted
-    return [row for row in refused if wants_refused(wanted, row.project, row.environment, row.platform)]
 
 
 def _events(stretches: list[Stretch]) -> float:

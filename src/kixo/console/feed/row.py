@@ -1,5 +1,6 @@
 """The rows that a watcher sees: what fits in a line, and the id by which the whole event can be asked for."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ from kixo.stored import JudgedEvent, RejectedEvent
 from kixo.tail import offending_value, shorten
 from kixo.timestamp import format_us
 
+_PLACE = re.compile("[0-9]{1,9}:[0-9]{1,18}:[0-9]{1,9}")
 TEXT_LENGTH_MAX = 200
 REASON_LENGTH_MAX = 400
+VALUE_LENGTH_MAX = 80
 
 
 class Place(NamedTuple):
@@ -29,8 +32,9 @@ class Place(NamedTuple):
 
 def parse_place(text: str) -> Place:
     """The place that a row's id names; raises `ValueError`."""
-    partition, offset, number = map(int, text.split(":"))
-    return Place(partition, offset, number)
+    if _PLACE.fullmatch(text) is None:
+        raise ValueError(f"not a place: {text[:64]!r}")
+    return Place(*map(int, text.split(":")))
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -108,7 +112,8 @@ def row_of(request: Request, place: Place, event: AnyEvent) -> Row:
 
 def _reason(event: RejectedEvent) -> Reason:
     value = offending_value(event.field, event.event)
-    return Reason(event.code, shorten(event.message, REASON_LENGTH_MAX), event.field, _short(value))
+    shown = None if value is None else shorten(value, VALUE_LENGTH_MAX)
+    return Reason(event.code, shorten(event.message, REASON_LENGTH_MAX), event.field, shown)
 
 
 def _short(text: str | None) -> str | None:

@@ -7,7 +7,7 @@ back by themselves, and a stop need not wait for anybody.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -23,7 +23,7 @@ BEAT_S = 5.0
 RETRY_MS = 1000
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
-IsLive = Callable[[], bool]
+IsLive = Callable[[], Awaitable[bool]]
 """Whether the session that a stream belongs to is still valid."""
 
 
@@ -43,7 +43,7 @@ async def told(watcher: Watcher, is_live: IsLive, beat_s: float) -> AsyncIterato
         yield b": still here\n\n" if message is None else message.encode()
         if time.monotonic() - asked_s >= beat_s:
             asked_s = time.monotonic()
-            if not is_live():
+            if not await is_live():
                 yield b"event: ended\ndata: {}\n\n"
                 return
 

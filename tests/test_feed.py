@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kixo.console.feed import follower as feed_follower
+from kixo.console.feed.backlog import ReadRefused, Sources, look
 from kixo.console.feed.filter import Filter, Search, wants_refused
 from kixo.console.feed.follower import Follower
-from kixo.console.feed.following import ReadRefused, Sources, parse_positions
+from kixo.console.feed.following import parse_positions
 from kixo.console.feed.row import Reason, Row
 from kixo.console.feed.sample import Decoding, newest, sample, spread
 from kixo.console.feed.stream import told
@@ -88,7 +89,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
     made.writer.close()
 
 
-def shown(log: Log, rows_max: int = 100, **wanted: str) -> list[Row]:
+def shown(log: Log, rows_max: int = 100, **wanted: Any) -> list[Row]:
     return sample(log.stretches(), Search(Filter(**wanted)), rows_max, Decoding(PLENTY).open).rows
 
 
@@ -201,7 +202,7 @@ class TestFilter:
             ({"project": "kx_proj_a", "device": "d_1", "platform": "ios"}, ["a", "c"]),
         ],
     )
-    def test_each_member_of_a_filter(self, log: Log, wanted: dict[str, str], names: list[str]) -> None:
+    def test_each_member_of_a_filter(self, log: Log, wanted: dict[str, Any], names: list[str]) -> None:
         log.append(
             sent(event(event_name="a")),
             sent(event(event_name="b"), project_id="kx_proj_b"),
@@ -387,7 +388,7 @@ class TestFollower:
             watcher = Watcher(Search(Filter()), None)
             assert feed.watch(watcher)
             feed.close()
-            assert [part[:6] async for part in told(watcher, lambda: True, 5)][:1] == [b"retry:"]
+            assert [part[:6] async for part in told(watcher, live(), 5)][:1] == [b"retry:"]
             assert not feed.watch(Watcher(Search(Filter()), None))
 
         watching(test)
@@ -434,7 +435,9 @@ class TestFollower:
 
 
 def refusal(number: int, project: str | None = "kx_proj_a") -> Row:
-    return Row(id=f"r{number}", at="2026", outcome="refused", project=project, reason=Reason("unauthorized", "No."))
+    return Row(
+        id=f"r{number}", at="2026-01-01", outcome="refused", project=project, reason=Reason("unauthorized", "No.")
+    )
 
 
 class TestOutcomes:
@@ -511,6 +514,26 @@ class TestOutcomes:
         watching(test)
 
 
+class TestLook:
+    def test_a_look_gives_the_newest_first_with_what_is_known_of_them(self, log: Log) -> None:
+        log.append(sent(event(event_name="a"), event(event_name="b")))
+        log.append(judged('{"event_name": "c"}'), kind=JUDGED)
+        log.append(sent(event(event_name="d")))
+        loader, door = Loader(), Door()
+        loader.loaded = Loaded({0: 2}, [(0, 0, 1)], 0, 0)
+        door.rows = [refusal(1)]
+        sources = Sources(log.folder, loader, door.open)
+        assert [(row.name, row.outcome) for row in look(sources, Filter())] == [
+            ("d", "accepted"),
+            ("c", "rejected"),
+            ("b", "duplicate"),
+            ("a", "stored"),
+            (None, "refused"),
+        ]
+        assert [row.name for row in look(sources, Filter(name="d"))] == ["d"]
+        assert [row.name for row in look(sources, Filter(outcome="duplicate"))] == ["b"]
+
+
 class TestRefused:
     def test_refused_requests_are_shown_among_the_rest(self, log: Log) -> None:
         async def test() -> None:
@@ -538,8 +561,23 @@ class TestRefused:
             ({"platform": "ios"}, True),
         ],
     )
-    def test_which_refusals_a_filter_takes(self, wanted: dict[str, str], is_shown: bool) -> None:
+    def test_which_refusals_a_filter_takes(self, wanted: dict[str, Any], is_shown: bool) -> None:
         assert wants_refused(Filter(**wanted), "kx_proj_a", None, "ios") == is_shown
+
+    def test_those_of_nobody_knows_whom_are_shown_to_who_asks_for_them(self) -> None:
+        assert not wants_refused(Filter(project="kx_proj_a"), None, None, None)
+        assert wants_refused(Filter(project="kx_proj_a", strangers=True), None, None, None)
+        assert not wants_refused(Filter(project="kx_proj_a", strangers=True), "kx_proj_b", None, None)
+
+
+def live(*answers: bool) -> Callable[[], Awaitable[bool]]:
+    """A session that is live as said, one time after the other, and then for ever."""
+    left = iter(answers)
+
+    async def ask() -> bool:
+        return next(left, True)
+
+    return ask
 
 
 class TestWatcher:
@@ -559,8 +597,7 @@ class TestWatcher:
     def test_silence_is_filled_with_beats_and_ends_with_the_session(self) -> None:
         async def test() -> None:
             watcher = Watcher(Search(Filter()), None)
-            live = iter([True, False])
-            parts = [part async for part in told(watcher, lambda: next(live), 0.01)]
+            parts = [part async for part in told(watcher, live(True, False), 0.01)]
             assert parts[0] == b"retry: 1000\n\n"
             assert parts[1] == b": still here\n\n"
             assert parts[-1] == b"event: ended\ndata: {}\n\n"
@@ -571,7 +608,7 @@ class TestWatcher:
         async def test() -> None:
             watcher = Watcher(Search(Filter()), None)
             told_to = asyncio.create_task(chatter(watcher))
-            parts = [part async for part in told(watcher, lambda: False, 0.05)]
+            parts = [part async for part in told(watcher, live(False), 0.05)]
             told_to.cancel()
             assert parts[-1] == b"event: ended\ndata: {}\n\n"
             assert b": still here\n\n" not in parts
