@@ -13,7 +13,7 @@ from kixo.log import REPLAYS
 from kixo.rejected.change import Change
 from kixo.rejected.reading import EVENTS_MAX, parts
 from kixo.rejected.replay import STEPS
-from kixo.rejected.selection import Place, Selection
+from kixo.rejected.selection import Place, Selection, listed, one, over_time, shown_over_time
 from tests.replaying import ALL, NOW_US, Folder, event, without
 
 DEVICE = Change(set={"device_id": b'"d"'})
@@ -268,3 +268,26 @@ def test_whatever_was_rejected_becomes_what_it_would_have_been(sent: list[dict[s
         identity = "hex(identity) AS identity"
         assert mended.rows(identity) == at_first.rows(identity)
         assert mended.differences() == []
+
+
+def test_what_is_listed_and_counted_over_time_is_what_is_selected(folder: Folder) -> None:
+    for number in range(3):
+        folder.receive(without("device_id"), event(timestamp=number), received_at_us=NOW_US - number * DAY_US)
+    folder.load()
+    pages: list[list[int]] = [[]]
+    found: list[dict[str, Any]] = []
+    while page := folder.ask(listed(Selection(code=("missing",)), folder.log_id, pages[-1], 2)):
+        found += page
+        pages.append([page[-1][name] for name in ("received_at_us", "log_partition", "log_offset", "log_index")])
+    assert [row["received_at_us"] for row in found] == [NOW_US - number * DAY_US for number in range(3)]
+    assert {row["sample"] for row in found} == {None}
+    assert len(pages) == 3
+    selection = Selection(project_id=("p",), environment=("production",), from_us=NOW_US - DAY_US)
+    counted = folder.ask(over_time(selection, folder.log_id, DAY_US))
+    assert [(row["code"], row["events"]) for row in counted] == [("invalid_timestamp", 1), ("missing", 1)] * 2
+    shown = folder.ask(f"SELECT code, epoch_us(moment) AS at_us, events FROM ({shown_over_time(selection, DAY_US)})")
+    assert [(row["code"], row["at_us"]) for row in shown] == [(row["code"], row["at_us"]) for row in counted]
+    (whole,) = folder.ask(
+        one(Selection(places=(Place(folder.log_id, 0, found[1]["log_offset"], 1),)), folder.log_id, NOW_US - DAY_US)
+    )
+    assert whole["code"] == "invalid_timestamp"

@@ -33,6 +33,7 @@ PAGES: tuple[Page, ...] = (
     # What has arrived, over time.
     # Any other question.
     # What was not taken, and why.
+    Page("/rejected", "Rejected", "kixo.console.pages.rejected"),
     # Who may send and read.
     Page("/projects", "Projects and keys", "kixo.console.pages.projects"),
     # How the server is doing.

@@ -34,11 +34,16 @@ class ReplayRecord(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where rejected events are read: the tables, the id of the log that feeds them, and what was replayed."""
+    """Where rejected events are read: the tables, the id of the log that feeds them, and what was replayed.
+
+    `events_max` and `bytes_max` bound a part, but for one request that is larger by itself.
+    """
 
     ask: Ask
     log_id: str
     record: ReplayRecord
+    events_max: int = EVENTS_MAX
+    bytes_max: int = BYTES_MAX
 
 
 class Part(NamedTuple):
@@ -73,12 +78,12 @@ def next_part(source: Source, selection: Selection, change: Change, after: Reque
 
 
 def _next_requests(source: Source, selection: Selection, after: RequestPlace | None) -> list[RequestPlace]:
-    found = source.ask(requests(selection, source.log_id, after, EVENTS_MAX))
+    found = source.ask(requests(selection, source.log_id, after, source.events_max))
     events, size = 0, 0
     places: list[RequestPlace] = []
     for row in found:
         events, size = events + row["events"], size + row["bytes"]
-        if places and (events > EVENTS_MAX or size > BYTES_MAX):
+        if places and (events > source.events_max or size > source.bytes_max):
             break
         places.append(RequestPlace(row["received_at_us"], row["log_partition"], row["log_offset"]))
     return places

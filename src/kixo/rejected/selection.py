@@ -6,7 +6,7 @@ last load is the first one after it.
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -77,8 +77,7 @@ def groups(selection: Selection, replayed: Collection[Place], log_id: str, limit
             {", ".join(APP)},
             min(received_at) AS first_seen,
             max(received_at) AS last_seen,
-            arg_max(left(CASE WHEN field IS NULL THEN event ELSE event->field END, {SAMPLE_LENGTH}), received_at)
-                AS sample,
+            arg_max(left({_WRONG}, {SAMPLE_LENGTH}), received_at) AS sample,
             arg_max(message, received_at) AS message
         FROM seen LEFT JOIN done USING (log_id, log_partition, log_offset, log_index)
         WHERE chosen
@@ -91,6 +90,46 @@ def groups(selection: Selection, replayed: Collection[Place], log_id: str, limit
 def count(selection: Selection, log_id: str) -> str:
     """The query for how many events are selected."""
     return f"{_seen(selection, log_id)} SELECT count(*) AS events FROM seen WHERE chosen"
+
+
+def listed(selection: Selection, log_id: str, before: Sequence[int], limit: int) -> str:
+    """The query for selected events, the latest first. `before`: the last four columns of a row; only what is earlier.
+
+    Columns: `log_id`, `field`, `code`, `message`, `sample` (as in `groups`), `event` (cut), and `received_at_us`,
+    `log_partition`, `log_offset`, `log_index`.
+    """
+    until_us = min([us for us in (selection.to_us, *(us + 1 for us in before[:1])) if us is not None], default=None)
+    return f"""{_seen(replace(selection, to_us=until_us), log_id)}
+        SELECT log_id, field, code, message, left({_WRONG}, {SAMPLE_LENGTH}) AS sample,
+            left(event, {SAMPLE_LENGTH}) AS event,
+            epoch_us(received_at) AS received_at_us, log_partition, log_offset, log_index
+        FROM seen WHERE chosen {f"AND {_EVENT_PLACE} < ({', '.join(map(str, before))})" if before else ""}
+        ORDER BY received_at DESC, log_partition DESC, log_offset DESC, log_index DESC LIMIT {limit}
+    """
+
+
+def over_time(selection: Selection, log_id: str, step_us: int) -> str:
+    """The query for how many selected events came, by reason, in steps of time: `at_us`, `code`, `field`, `events`."""
+    return f"""{_seen(selection, log_id)}
+        SELECT epoch_us(received_at) // {step_us} * {step_us} AS at_us, code, field, count(*) AS events
+        FROM seen WHERE chosen GROUP BY ALL ORDER BY ALL
+    """
+
+
+def shown_over_time(selection: Selection, step_us: int) -> str:
+    """The same as people would write it, for what a selection says of requests."""
+    conditions = [_one_of(name, values) for name in OF_REQUEST if (values := getattr(selection, name))]
+    if selection.from_us is not None:
+        conditions += [f"date >= '{format_us(selection.from_us)[:10]}'"]
+        conditions += [f"received_at >= '{format_us(selection.from_us)[:19]}Z'"]
+    return "\n".join(
+        [
+            f"SELECT time_bucket(INTERVAL '{step_us // 3_600_000_000} hours', received_at) AS moment, code, field,",
+            "    count(*) AS events",
+            f"FROM rejected WHERE {' AND '.join(conditions) or 'true'}",
+            "GROUP BY ALL ORDER BY ALL",
+        ]
+    )
 
 
 def requests(selection: Selection, log_id: str, after: RequestPlace | None, limit: int) -> str:
@@ -109,9 +148,7 @@ def requests(selection: Selection, log_id: str, after: RequestPlace | None, limi
 def rows(selection: Selection, log_id: str, places: Sequence[RequestPlace]) -> str:
     """The query for all rejected events of some requests, in order; `chosen` says which of them are selected."""
     return f"""{_seen(selection, log_id, min(places), max(places))}
-        SELECT log_id, log_partition, log_offset, log_index, project_id, environment, bundle_id, platform,
-            epoch_us(sent_at) AS sent_at_us, epoch_us(received_at) AS received_at_us,
-            field, code, message, event, chosen
+        SELECT {_ROW}
         FROM seen WHERE {_PLACE} IN ({", ".join(str(tuple(place)) for place in places)})
         ORDER BY received_at, log_partition, log_offset, log_index
     """
@@ -133,6 +170,11 @@ def identities(places: Sequence[RequestPlace], wanted: Collection[bytes]) -> str
 
 
 _PLACE = "(epoch_us(received_at), log_partition, log_offset)"
+_EVENT_PLACE = "(epoch_us(received_at), log_partition, log_offset, log_index)"
+_ROW = """log_id, log_partition, log_offset, log_index, project_id, environment, bundle_id, platform,
+            epoch_us(sent_at) AS sent_at_us, epoch_us(received_at) AS received_at_us,
+            field, code, message, event, chosen"""
+_WRONG = "CASE WHEN field IS NULL THEN event ELSE event->field END"
 _VERSION = f"coalesce({', '.join(f'event->>{quote(path)}' for path in VERSIONS)})"
 
 
@@ -152,6 +194,13 @@ def _seen(
             FROM rejected ASOF LEFT JOIN logs ON rejected.received_at <= logs.last_load {where}
         ),
         seen AS (SELECT *, {_chosen(selection)} AS chosen FROM found)
+    """
+
+
+def one(selection: Selection, log_id: str, received_at_us: int) -> str:
+    """The query for the selected events of one instant, whole: the columns of `rows`."""
+    return f"""{_seen(replace(selection, from_us=received_at_us, to_us=received_at_us + 1), log_id)}
+        SELECT {_ROW} FROM seen WHERE chosen ORDER BY log_partition, log_offset, log_index
     """
 
 
