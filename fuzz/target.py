@@ -19,7 +19,7 @@ from kixo.loader.requests import PlacedFrame
 from kixo.loader.rows import Rules, event_rows
 from kixo.log import Frame
 from kixo.settings import Settings
-from kixo.snapshot import Snapshot, key_hash
+from kixo.snapshot import Sender, Snapshot, key_hash
 from kixo.stored import JudgedEvent, RejectedEvent, SentBatch
 from kixo.timestamp import DAY_US
 
@@ -34,7 +34,7 @@ Stored = tuple[tuple[object, ...], Sequence[JudgedEvent], Sequence[RejectedEvent
 def make_ingest() -> Ingest:
     """The path in, with one project and one key."""
     digest = key_hash(KEY)
-    snapshot = Snapshot(1, {PROJECT: 1}, {digest: (1, 1, digest)})
+    snapshot = Snapshot(1, {PROJECT: 1}, {digest: Sender(1, 1, digest)})
     return Ingest(lambda: snapshot, Unlimited(), lambda: 0, Settings())
 
 

@@ -19,7 +19,7 @@ from kixo.loader.requests import PlacedFrame
 from kixo.loader.rows import Rules, event_rows
 from kixo.log import Frame
 from kixo.settings import Settings
-from kixo.snapshot import Snapshot, key_hash
+from kixo.snapshot import Sender, Snapshot, key_hash
 from kixo.timestamp import DAY_US, format_us, parse_us
 from tests.conftest import Project, Server, event
 from tests.test_answers import DEFLATERS, refused
@@ -28,7 +28,7 @@ from tests.test_server import wait_until
 NOW_US = parse_us("2026-04-08T12:00:00Z")
 TOLERANCE_US = 60_000_000
 PROJECT = Project("kx_proj_dry", "kx_key_dry_run")
-SNAPSHOT = Snapshot(1, {PROJECT.id: 1}, {key_hash(PROJECT.key): (1, 1, key_hash(PROJECT.key))})
+SNAPSHOT = Snapshot(1, {PROJECT.id: 1}, {key_hash(PROJECT.key): Sender(1, 1, key_hash(PROJECT.key))})
 INGEST = Ingest(lambda: SNAPSHOT, Unlimited(), lambda: 0, Settings())
 REHEARSAL = INGEST.rehearsal()
 

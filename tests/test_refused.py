@@ -35,7 +35,7 @@ from kixo.refused import (
     read_refused,
 )
 from kixo.settings import Settings
-from kixo.snapshot import Snapshot, key_hash
+from kixo.snapshot import Sender, Snapshot, key_hash
 from tests.conftest import Project, Server, Wire, chunk, event, head, running
 from tests.test_server import wait_until
 
@@ -47,7 +47,7 @@ MINE, THEIRS = "kx_proj_mine", "kx_proj_theirs"
 
 
 def snapshot() -> Snapshot:
-    keys = {key_hash(key): (number, number, key_hash(key)) for number, key in ((1, KEY), (2, OTHER_KEY))}
+    keys = {key_hash(key): Sender(number, number, key_hash(key)) for number, key in ((1, KEY), (2, OTHER_KEY))}
     return Snapshot(1, {MINE: 1, THEIRS: 2}, keys)
 
 

@@ -224,8 +224,8 @@ def test_keys_have_numbers_from_1_without_gaps_over_all_projects(registry: Regis
     assert registry.key_numbers(first.id) == {made[0][0].id: 1, made[2][0].id: 3}
     assert registry.key_numbers(second.id) == {made[1][0].id: 2, made[3][0].id: 4}
     snapshot = registry.snapshot()
-    assert snapshot.identify(first.id, made[2][1]) == Sender(project=1, key=3)
-    assert snapshot.identify(second.id, made[3][1]) == Sender(project=2, key=4)
+    assert snapshot.identify(first.id, made[2][1]) == Sender(1, 3, key_hash(made[2][1]))
+    assert snapshot.identify(second.id, made[3][1]) == Sender(2, 4, key_hash(made[3][1]))
     assert snapshot.identify(first.id, made[0][1]) is snapshot.identify(first.id, made[1][1]) is None
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 from kixo.errors import BadArgument
 from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, REJECTION_CODES, BatchRequest, Event
 from kixo.registry_schema import KEYS, NAME_LENGTH_MAX, PROJECTS, STATE
-from kixo.snapshot import KEY_LENGTH_MAX, KEY_LENGTH_MIN, Credential, key_hash
+from kixo.snapshot import KEY_LENGTH_MAX, KEY_LENGTH_MIN, Sender, key_hash
 
 # Neither a flag nor a way out of a folder, wherever somebody may put it.
 PROJECT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -183,11 +183,11 @@ def numbers(connection: Connection) -> dict[str, int]:
     return {row.id: row.number for row in connection.execute(select(PROJECTS.c.id, PROJECTS.c.number))}
 
 
-def live_hashes(connection: Connection) -> dict[bytes, Credential]:
+def live_hashes(connection: Connection) -> dict[bytes, Sender]:
     """Every key that was not revoked, by its hash."""
     query = select(KEYS.c.hash, KEYS.c.project_number, KEYS.c.number).where(KEYS.c.revoked_at_us.is_(None))
     rows = ((bytes.fromhex(row.hash), row.project_number, row.number) for row in connection.execute(query))
-    return {digest: (project, key, digest) for digest, project, key in rows}
+    return {digest: Sender(project, key, digest) for digest, project, key in rows}
 
 
 def key_numbers(connection: Connection, project: Project) -> dict[str, int]:

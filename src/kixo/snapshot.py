@@ -8,19 +8,18 @@ from typing import NamedTuple
 
 KEY_LENGTH_MIN, KEY_LENGTH_MAX = 8, 255
 
-Credential = tuple[int, int, bytes]
-"""The number of a key's project, the key's own number, and its hash."""
-
-# What stands in for a key we do not know. No project has the number 0.
-NO_KEY: Credential = (0, 0, bytes(32))
-NO_PROJECT = -1
-
 
 class Sender(NamedTuple):
-    """Who sends, by their numbers, both from 1."""
+    """Who may send: the numbers of a project and of a key of it, both from 1, and the key's hash."""
 
     project: int
     key: int
+    digest: bytes
+
+
+# What stands in for a key we do not know. No project has the number 0.
+NO_KEY = Sender(0, 0, bytes(32))
+NO_PROJECT = -1
 
 
 def key_hash(api_key: str) -> bytes:
@@ -32,12 +31,12 @@ def key_hash(api_key: str) -> bytes:
 class Snapshot:
     """Every project and live key at one `revision` of the registry.
 
-    `projects` gives a project's number by its id, `keys` a key's credential by its hash.
+    `projects` gives a project's number by its id, `keys` who sends with a key by its hash.
     """
 
     revision: int
     projects: Mapping[str, int]
-    keys: Mapping[bytes, Credential]
+    keys: Mapping[bytes, Sender]
 
     def authenticate(self, project_id: str, api_key: str) -> int | None:
         """The project's number, from 1, or None where the pair is not a project and one of its live keys."""
@@ -45,12 +44,12 @@ class Snapshot:
         return None if sender is None else sender.project
 
     def identify(self, project_id: str, api_key: str) -> Sender | None:
-        """The project and the key by their numbers, or None where the pair is not a project and one of its live keys.
+        """The project and its key, or None where the pair is not a project and one of its live keys.
 
         Time tells nothing of any key: the table is searched by hash, which a caller cannot steer towards that of
         an unknown key, and the same steps are taken whether the project, the key or both are unknown.
         """
         digest = key_hash(api_key)
-        owner, key, kept = self.keys.get(digest, NO_KEY)
+        sender = self.keys.get(digest, NO_KEY)
         number = self.projects.get(project_id, NO_PROJECT)
-        return Sender(number, key) if compare_digest(digest, kept) & (owner == number) else None
+        return sender if compare_digest(digest, sender.digest) & (sender.project == number) else None

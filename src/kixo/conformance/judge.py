@@ -15,7 +15,7 @@ from kixo.inflate import inflate, too_large
 from kixo.ingest import Ingest, Refusal
 from kixo.limits import Unlimited
 from kixo.settings import Settings
-from kixo.snapshot import Snapshot, key_hash
+from kixo.snapshot import Sender, Snapshot, key_hash
 
 SETTINGS = Settings()
 MEDIA_TYPES = ("", "application/json", "text/plain")
@@ -42,7 +42,7 @@ def unpack(data: bytes, media_type: str, encoding: str) -> bytes:
 
 def judge(body: bytes) -> Opened:
     """Looks at a body as the server does; raises the `RequestError` that it would answer with."""
-    snapshot = Snapshot(1, {PROJECT: 1}, {key_hash(KEY): (1, 1, key_hash(KEY))})
+    snapshot = Snapshot(1, {PROJECT: 1}, {key_hash(KEY): Sender(1, 1, key_hash(KEY))})
     try:
         Ingest(lambda: snapshot, Unlimited(), lambda: 0, SETTINGS).admit(body)
     except Refusal as refusal:

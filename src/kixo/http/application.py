@@ -5,8 +5,8 @@ An answer of 200 is given after the log's future is done, never before.
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from kixo.dry_run import asks_for_dry_run, dry_run_answer
 from kixo.errors import (
@@ -156,22 +156,25 @@ class Application:
             self._bodies.release(sent)
         return self._answer(admission, position, arrival)
 
-    async def _receive(self, headers: Any, protocol: Any) -> bytes:
-        """The body as sent, which has to be released; raises `RequestError`."""
+    def _receive(self, headers: Any, protocol: Any) -> Coroutine[Any, Any, bytes]:
+        """Reads the body as sent, which has to be released; raises `RequestError`."""
         media_type = headers.get("content-type", "")
         if media_type not in USUAL_MEDIA_TYPES and media_type.partition(";")[0].strip().lower() not in MEDIA_TYPES:
             message = f"`Content-Type: {media_type[:64]}` is not supported. Use application/json or text/plain."
-            await self._bodies.drain(protocol)
-            raise UnsupportedMediaType(message, quoted=media_type[:64])
+            return self._turn_down(protocol, UnsupportedMediaType(message, quoted=media_type[:64]))
         length = headers.get("content-length")
-        return await self._bodies.read(protocol, None if length is None else int(length))
+        return self._bodies.read(protocol, None if length is None else int(length))
+
+    async def _turn_down(self, protocol: Any, error: RequestError) -> NoReturn:
+        """Raises the error when the body is read, so that the sender hears the answer."""
+        await self._bodies.drain(protocol)
+        raise error
 
     async def _asks_for_dry_run(self, query: str, protocol: Any) -> bool:
         try:
             return asks_for_dry_run(query)
-        except RequestError:
-            await self._bodies.drain(protocol)
-            raise
+        except RequestError as error:
+            await self._turn_down(protocol, error)
 
     async def _dry_run(self, headers: Any, protocol: Any, arrival: Arrival) -> Answer:
         """Checks and answers as `_batch` would, and stores, counts and writes down nothing."""
