@@ -88,13 +88,12 @@ class Search:
         self._envelope = [_needle(text, whole=True) for text in (wanted.project, environment, wanted.platform) if text]
         self._event = [_needle(text, whole=True) for text in (wanted.device, wanted.type) if text]
         self._event += [_needle(wanted.name, whole=False)] if wanted.name else []
+        self._takes_accepted = wanted.outcome in {None, "accepted", "duplicate"}
+        self._takes_rejected = wanted.outcome in {None, "rejected"}
 
     def count(self, head: FrameHead) -> int:
         """How many events of a frame can be wanted, by their outcomes alone."""
-        wanted = self.wanted.outcome
-        if wanted is None:
-            return head.accepted + head.rejected
-        return {"accepted": head.accepted, "duplicate": head.accepted, "rejected": head.rejected}.get(wanted, 0)
+        return head.accepted * self._takes_accepted + head.rejected * self._takes_rejected
 
     def may_be_of(self, data: bytes, head: FrameHead) -> bool:
         """Whether the request can be of the project, environment and platform."""
@@ -103,6 +102,10 @@ class Search:
     def may_have(self, data: bytes, head: FrameHead) -> bool:
         """Whether an event of the request can have the device, type and name."""
         return all(needle.may_be_in(data, head) for needle in self._event)
+
+    def may_have_in(self, data: bytes) -> bool:
+        """Whether any request in the bytes can: one look that spares many, for most texts are rare."""
+        return all(needle.plain in data or needle.escape(data) is not None for needle in self._event)
 
     def is_of(self, request: Request) -> bool:
         """Whether a request is of the project, environment and platform."""

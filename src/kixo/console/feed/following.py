@@ -17,6 +17,8 @@ from kixo.log.preview import LogPreview, Stretch
 READ_BYTES_PER_S = 32 * 1024 * 1024
 DECODED_BYTES_PER_S = 4 * 1024 * 1024
 RATE_S = 1.0
+# The records of refused requests have to be read whole, a megabyte for each worker.
+REFUSED_S = 0.3
 
 
 class Following:
@@ -27,6 +29,8 @@ class Following:
         self._preview = LogPreview(sources.log)
         self._news = LoadNews(sources.read_loads)
         self._refused = sources.open_refused()
+        self._known_refused: list[Row] = []
+        self._refused_s = timer_s()
         self._recent = Recent()
         self._timer_s = timer_s
         now_s = timer_s()
@@ -45,7 +49,7 @@ class Following:
             allowance.refill(now_s)
         # In this order: what the loader has done with is in the log before.
         has_news = self._news.ask()
-        known, refused = self._refused()
+        known, refused = self._read_refused(now_s)
         self._begin([watch for watch in watches if not watch.begun], known)
         decoding = Decoding(self._decoding.left)
         self._tell_arrivals(watches, refused, decoding)
@@ -54,6 +58,14 @@ class Following:
         self._decoding.left = decoding.bytes_left
         if now_s - self._rate_s >= RATE_S:
             self._tell_rates(watches, now_s)
+
+    def _read_refused(self, now_s: float) -> tuple[list[Row], list[Row]]:
+        if now_s < self._refused_s:
+            return self._known_refused, []
+        self._refused_s = now_s + REFUSED_S
+        known, new = self._refused()
+        self._known_refused = [*known, *new]
+        return known, new
 
     def _begin(self, newcomers: list[Watch], refused: list[Row]) -> None:
         """Shows newcomers the end of what is there already, or what came while they were away."""

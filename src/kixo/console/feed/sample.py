@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from kixo.console.feed.filter import AnyEvent, Search
-from kixo.console.feed.row import Place, Row, events_of, open_request, row_of
+from kixo.console.feed.row import Place, Row, events_of, open_request, place_of, row_of
 from kixo.loader.requests import Request
 from kixo.log.preview import Stretch
 from kixo.log.segment import FrameHead, verify
@@ -112,7 +112,7 @@ def _search(candidates: list[Candidate], search: Search, rows_max: int, opened: 
     """The wanted events, how many there are, and how many may be among those that were not looked at."""
     chosen: Chosen = []
     matching = unsearched = 0
-    hits = [(stretch, head) for stretch, head in candidates if search.may_have(stretch.data, head)]
+    hits = _hits(candidates, search)
     for stretch, head in spread(hits, len(hits)):
         request = opened(stretch, head)
         if request is None:
@@ -122,6 +122,14 @@ def _search(candidates: list[Candidate], search: Search, rows_max: int, opened: 
         matching += len(found)
         chosen += found[: rows_max - len(chosen)]
     return chosen, matching, unsearched
+
+
+def _hits(candidates: list[Candidate], search: Search) -> list[Candidate]:
+    """The frames that can have what the search is for."""
+    worth = {id(stretch): search.may_have_in(stretch.data) for stretch in {id(s): s for s, _ in candidates}.values()}
+    return [
+        (stretch, head) for stretch, head in candidates if worth[id(stretch)] and search.may_have(stretch.data, head)
+    ]
 
 
 def _pick(candidates: list[Candidate], search: Search, rows_max: int, opened: Open) -> Chosen:
@@ -146,12 +154,20 @@ def _take(
     for stretch, head in spread(candidates, 4 * rows_left):
         found = [
             each
-            for each in _wanted(opened(stretch, head), search)
+            for each in _some(opened(stretch, head), search, share)
             if each[1] not in taken and (isinstance(each[2], RejectedEvent) or not rejected)
         ]
         chosen += list(spread(found, share))[: rows_max - len(chosen)]
         if len(chosen) >= rows_max:
             return
+
+
+def _some(request: Request | None, search: Search, share: int) -> Chosen:
+    """The wanted events of a request; of one that has nothing but wanted ones no more than are needed."""
+    if request is None or request.judged or not search.is_of(request):
+        return _wanted(request, search)
+    numbers = spread(range(len(request.events)), share)
+    return [(request, place_of(request, number), request.events[number]) for number in numbers]
 
 
 def _wanted(request: Request | None, search: Search) -> Chosen:
