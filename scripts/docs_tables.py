@@ -124,13 +124,8 @@ def _help(argument: Any) -> str:
 
 def metrics() -> str:
     """Every metric, by the name it is exposed as."""
-    rows = [(f"`{exposed_name(metric)}`", metric.kind, _labels(metric), metric.sentence) for metric in CATALOGUE]
+    rows = [(f"`{metric.exposed_name}`", metric.kind, _labels(metric), metric.sentence) for metric in CATALOGUE]
     return table(("metric", "kind", "labels", "what it says"), rows)
-
-
-def exposed_name(metric: Metric) -> str:
-    """The name on the private port: a counter's ends in `_total`."""
-    return metric.name + "_total" if metric.kind == "counter" else metric.name
 
 
 def _labels(metric: Metric) -> str:

@@ -91,3 +91,9 @@ def read(path: Path) -> tuple[float, ...]:
     """All values of a metric file, by slot; a file cut short by a crash counts as zeros."""
     data = path.read_bytes().ljust(size_bytes(), b"\0")[: size_bytes()]
     return tuple(value for (value,) in SLOT.iter_unpack(data))
+
+
+def read_totals(folder: Path) -> list[float]:
+    """All values by slot, summed over the files of every process; zeros where there are none."""
+    files = [read(path) for path in sorted(folder.iterdir()) if path.is_file()]
+    return [sum(values) for values in zip(*files, strict=True)] or [0.0] * (size_bytes() // SLOT.size)

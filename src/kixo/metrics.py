@@ -26,6 +26,11 @@ class Metric:
     labels: Labels = ()
     buckets_s: tuple[float, ...] = ()
 
+    @property
+    def exposed_name(self) -> str:
+        """The name on the private port: a counter's ends in `_total`."""
+        return self.name + "_total" if self.kind == "counter" else self.name
+
     def series(self) -> list[tuple[str, ...]]:
         """The label values of each series, in order."""
         return list(product(*(values for _, values in self.labels)))

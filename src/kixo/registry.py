@@ -127,6 +127,11 @@ class Registry:
         with self.reading() as connection:
             return tables.all_projects(connection, limit)
 
+    def count_projects(self) -> int:
+        """How many projects there are, which is also the highest number."""
+        with self.reading() as connection:
+            return tables.count_projects(connection)
+
     def find_project(self, project_id: str) -> Project | None:
         """The project of that id."""
         with self.reading() as connection:

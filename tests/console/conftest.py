@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.chromium import chromium
 from tests.conftest import Server, running
@@ -14,8 +14,12 @@ from tests.console.entering import login_link
 REPORTED = {"error", "warning"}
 
 
+WAIT_MS_MAX = 30_000
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=WAIT_MS_MAX)
     with chromium() as found:
         yield found
 
@@ -31,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser's profile that nobody has used."""
     found = browser.new_context(viewport={"width": 1280, "height": 800})
-    found.set_default_timeout(30_000)
+    found.set_default_timeout(WAIT_MS_MAX)
     yield found
     found.close()
 

@@ -27,13 +27,19 @@ def assert_accessible(page: Page) -> None:
     before = page.viewport_size
     for scheme in ("light", "dark"):
         _emulate(page, scheme)
-        assert _violations(page) == [], scheme
+        assert_passes(page, scheme)
     page.set_viewport_size(PHONE)
-    assert _violations(page) == [], "phone"
+    assert_passes(page, "on a phone")
     assert_fits(page)
     _emulate(page, "light")
     if before:
         page.set_viewport_size(before)
+
+
+def assert_passes(page: Page, how: str) -> None:
+    """Fails where axe-core finds something in the page as it is now, and says what."""
+    found = _violations(page)
+    assert not found, f"{how}: " + "\n".join(found)
 
 
 def assert_fits(page: Page) -> None:
@@ -45,6 +51,7 @@ def screenshot(page: Page, name: str) -> None:
     """Keeps the page as it looks in `build/screenshots`: light, dark, and on a phone."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     before = page.viewport_size
+    page.evaluate("scrollTo(0, 0)")
     for scheme in ("light", "dark"):
         _emulate(page, scheme)
         page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)

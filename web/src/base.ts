@@ -24,4 +24,9 @@ document.addEventListener("htmx:responseError", (event) => {
   );
 });
 document.addEventListener("htmx:sendError", () => tell("The console cannot be reached. Is the server running?"));
+// What somebody has opened to read must not be taken from under their eyes.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const place = event.target as Element;
+  if (place.matches("[data-wait-while-open]") && place.querySelector("details[open]")) event.preventDefault();
+});
 listenForCopying();

@@ -11,7 +11,9 @@ from starlette.requests import Request
 from kixo.console.assets import Assets
 from kixo.console.feed.backlog import Sources
 from kixo.console.feed.follower import Follower
+from kixo.console.samples import History
 from kixo.console.sessions import Session
+from kixo.console.traffic import Traffic
 from kixo.layout import Layout
 from kixo.query.pool import QueryPool
 from kixo.registry import Registry
@@ -38,6 +40,8 @@ class Console:
     pool: QueryPool
     sources: Sources
     feed: Follower
+    history: History
+    traffic: Traffic
 
 
 def console_of(request: Request) -> Console:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kixo.metric_file import read, slots, width
+from kixo.metric_file import read_totals, slots, width
 from kixo.metrics import CATALOGUE
 from kixo.metrics import Metric as Definition
 
@@ -21,8 +21,7 @@ class MetricFolder(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the catalogue, summed over the files."""
-        files = [read(path) for path in sorted(self._folder.iterdir()) if path.is_file()]
-        totals = [sum(values) for values in zip(*files, strict=True)]
+        totals = read_totals(self._folder)
         for definition in CATALOGUE:
             yield self._family(definition, totals)
 
@@ -31,7 +30,7 @@ class MetricFolder(Collector):
         family: Metric = _FAMILIES[definition.kind](definition.name, definition.sentence, labels=_split_names(names))
         for labels in definition.series():
             slot = self._slots[definition.name, labels]
-            values = totals[slot : slot + width(definition)] if totals else [0.0] * width(definition)
+            values = totals[slot : slot + width(definition)]
             _add(family, definition, _split(names, labels), values)
         return family
 

@@ -31,6 +31,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / length:.0f} {name}s"
 
 
+def measure(value: float | None, unit: str = "") -> str:
+    """A figure of that unit; a dash where there is none."""
+    if value is None:
+        return "–"  # noqa: RUF001
+    if unit == "bytes":
+        return size(value)
+    return duration(value) if unit == "seconds" else f"{number(value)} {unit}".strip()
+
+
 def instant(us: int) -> str:
     """An instant, in UTC, to the second."""
     text = format_us(us)

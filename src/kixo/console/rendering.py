@@ -24,7 +24,12 @@ def open_templates(assets: Assets) -> Environment:
     )
     environment.globals.update(asset=assets.path, assets=assets.by_name, environments=ENVIRONMENTS, version=__version__)
     environment.filters.update(
-        number=figures.number, size=figures.size, instant=figures.instant, ago=figures.ago, duration=figures.duration
+        number=figures.number,
+        measure=figures.measure,
+        size=figures.size,
+        instant=figures.instant,
+        ago=figures.ago,
+        duration=figures.duration,
     )
     return environment
 

@@ -1,6 +1,7 @@
 """The console process: serves the private port."""
 
 import asyncio
+import os
 from contextlib import AsyncExitStack, closing
 
 from granian.constants import HTTPModes, Interfaces
@@ -14,6 +15,9 @@ from kixo.console.feed.follower import Follower
 from kixo.console.feed.refusals import open_refusals
 from kixo.console.kept_registry import KeptRegistry
 from kixo.console.rendering import open_templates
+from kixo.console.samples import History
+from kixo.console.traffic import Traffic
+from kixo.console.watching import watch
 from kixo.layout import Layout
 from kixo.load_record import read_loads
 from kixo.query.pool import QueryPool, pool_bounds
@@ -58,6 +62,8 @@ async def _work(assignment: Assignment) -> None:
             pool=pool,
             sources=sources,
             feed=feed,
+            history=History(),
+            traffic=Traffic(layout.limits, settings.requests_per_second_max),
         )
         server = Server(
             build_application(console),
@@ -68,6 +74,8 @@ async def _work(assignment: Assignment) -> None:
             websockets=False,
             log_enabled=False,
         )
+        watching = asyncio.create_task(watch(console, os.getppid()))
+        stack.callback(watching.cancel)
         await listen(server, assignment, on_stop=end_waits)
 
 

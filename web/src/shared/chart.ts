@@ -15,6 +15,9 @@ export interface ChartData {
 
 const HEIGHT_PX = 180;
 const COLOURS = 8;
+/** So that lines can be told apart without their colours. */
+const DASHES = [[], [6, 3], [2, 3], [10, 3, 2, 3]];
+const DAY_S = 86_400;
 const drawn = new WeakSet<Element>();
 
 /** Draws the figures below `root` that are not drawn yet. */
@@ -55,10 +58,16 @@ function options(place: HTMLElement, data: ChartData): uPlot.Options {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { drag: { x: false, y: false } },
     scales: { y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-    axes: [axis, { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => shown(tick, data.unit)) }],
+    axes: [
+      { ...axis, space: 64, values: (_chart, ticks) => moments(ticks) },
+      { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => shown(tick, data.unit)) },
+    ],
     series: [
-      { label: "Time (UTC)" },
-      ...data.series.map((one, number) => series(one, data, colour(`--chart-${(number % COLOURS) + 1}`))),
+      { label: "Time (UTC)", value: (_chart, tick) => (tick === null ? "–" : iso(tick).slice(0, 19)) },
+      ...data.series.map((one, number) => ({
+        ...series(one, data, colour(`--chart-${(number % COLOURS) + 1}`)),
+        dash: DASHES[number % DASHES.length],
+      })),
     ],
   };
 }
@@ -74,6 +83,18 @@ function series(one: Series, data: ChartData, stroke: () => string): uPlot.Serie
     ...(paths && { paths }),
     ...(data.kind && data.kind !== "line" && { fill: () => `color-mix(in srgb, ${stroke()} 25%, transparent)` }),
   };
+}
+
+/** What stands below the ticks, in UTC: days where they are far apart, else the time, with seconds where it has some. */
+function moments(ticks: number[]): string[] {
+  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 0;
+  if (step >= DAY_S) return ticks.map((tick) => iso(tick).slice(5, 10));
+  const spread = ticks[ticks.length - 1] - ticks[0] >= DAY_S;
+  return ticks.map((tick) => iso(tick).slice(spread ? 5 : 11, step % 60 ? 19 : 16));
+}
+
+function iso(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().replace("T", " ");
 }
 
 /** A figure with its unit; bytes and seconds in what they are read in. */
