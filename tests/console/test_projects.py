@@ -1,6 +1,7 @@
 """Projects and keys, as a person uses the page in Chromium."""
 
 import re
+from pathlib import Path
 
 import httpx
 from playwright.sync_api import Page, expect
@@ -8,8 +9,8 @@ from playwright.sync_api import Page, expect
 from kixo.registry import open_registry
 from kixo.registry_tokens import find_live_read_token
 from kixo.settings import Settings
-from tests.conftest import Project, Server, event
-from tests.console.entering import csrf_token, logged_in
+from tests.conftest import Project, Server, event, running
+from tests.console.entering import csrf_token, logged_in, login_link
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import wait_until
 
@@ -26,7 +27,9 @@ def make_project(tab: Page, name: str) -> str:
     tab.get_by_label("Name", exact=True).fill(name)
     tab.get_by_role("button", name="Make a project").click()
     message = tab.get_by_role("status").inner_text()
-    return re.findall(r"kx_proj_[a-z0-9]{20}", message)[0]
+    found = re.search(r"kx_proj_[a-z0-9]{20}", message)
+    assert found is not None
+    return found[0]
 
 
 def test_a_project_and_a_key_are_made_and_an_event_goes_through(tab: Page, served: Server) -> None:
@@ -104,13 +107,43 @@ def test_how_close_a_project_is_to_its_limit_is_seen(tab: Page, served: Server) 
 
     def most() -> int:
         open_page(tab, served, project)
-        row = tab.get_by_role("row").filter(has=tab.get_by_role("cell", name=project.id, exact=True))
-        text = row.get_by_role("cell").nth(3).inner_text()
+        rows = tab.get_by_role("region", name="Table of projects").get_by_role("row")
+        text = rows.filter(has_text=project.id).get_by_role("cell").nth(2).inner_text()
         return int(text) if text.isdigit() else 0
 
     wait_until(lambda: most() > 0)
     assert_accessible(tab)
     screenshot(tab, "projects")
+
+
+def test_what_each_key_was_used_for_is_seen(tab: Page, served: Server) -> None:
+    project = served.project()
+    open_page(tab, served, project)
+    row = tab.get_by_role("row").filter(has_text=project.key[-4:])
+    expect(row).to_contain_text("never")
+    for _ in range(3):
+        assert send(served, project) == 200
+    body = project.body(*(event(event_id=str(number)) for number in range(7)))
+    assert httpx.post(f"{served.url}/v1/batch", content=body, timeout=30).status_code == 200
+    open_page(tab, served, project)
+    assert row.get_by_role("cell").all_inner_texts()[2:4] == ["4", "10"]
+    expect(row).not_to_contain_text("never")
+
+
+def test_a_project_that_went_over_its_limit_is_shown_with_its_429(tmp_path: Path, stranger: Page) -> None:
+    with running(tmp_path, {"KIXO_REQUESTS_PER_SECOND_MAX": "3"}, projects=1) as server:
+        project = server.project()
+        wait_until(lambda: send(server, project) == 429)
+        stranger.goto(login_link(server))
+
+        def row() -> str:
+            open_page(stranger, server, project)
+            rows = stranger.get_by_role("region", name="Table of projects").get_by_role("row")
+            return rows.filter(has_text=project.id).inner_text()
+
+        wait_until(lambda: "reached the limit" in row())
+        assert "ago" in row() or "just now" in row()
+        screenshot(stranger, "projects-limit")
 
 
 def test_what_cannot_be_is_said_beside_what_was_typed(tab: Page, served: Server, complaints: list[str]) -> None:

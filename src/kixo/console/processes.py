@@ -13,7 +13,7 @@ def running_roles(supervisor_pid: int) -> Counter[str]:
     found = Counter(dict.fromkeys(RESTARTS.labels[0][1], 0))
     for pid in _children(supervisor_pid):
         # One that has ended and was not waited for has no command line.
-        role = next((word.removeprefix(MODULE) for word in _command(pid) if word.startswith(MODULE)), None)
+        role = next((word.removeprefix(MODULE) for word in _command(pid) if word.startswith(MODULE)), "")
         if role in found:
             found[role] += 1
     return found

@@ -1,7 +1,7 @@
 """Health: how the server is doing, in the figures of its metrics."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -143,7 +143,7 @@ def show_figures(request: Request) -> Response:
     return HTMLResponse(fragment(request, "health_figures.html", choose(request), **_figures(request)))
 
 
-def _figures(request: Request) -> dict[str, object]:
+def _figures(request: Request) -> dict[str, Any]:
     console = console_of(request)
     period = next((each for each in PERIODS if each.name == request.query_params.get("period")), PERIODS[0])
     history, settings = console.history, console.settings

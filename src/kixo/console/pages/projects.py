@@ -5,7 +5,7 @@ in a cookie, and not in the browser's cache.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,12 +15,16 @@ from kixo.console.context import console_of, form_of
 from kixo.console.navigation import Chosen, choose
 from kixo.console.rendering import render, see_other
 from kixo.console.traffic import Use
-from kixo.errors import BadArgument
+from kixo.errors import BadArgument, RateLimited
+from kixo.key_use import KeyUse, read_key_use
+from kixo.refused import read_refused
 from kixo.registry_tables import KeyRecord, Project
 from kixo.registry_tokens import ReadToken, create_read_token, list_read_tokens, revoke_read_token
 from kixo.settings import Settings
 
 KEYS_SHOWN_MAX = 200
+
+Shown = TypeVar("Shown", KeyRecord, ReadToken)
 
 
 class Made(NamedTuple):
@@ -32,12 +36,21 @@ class Made(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A project, and how close it is to the limit; `use` is None where that is not watched."""
+    """A project, and how close it is to the limit: `use` is None where that is not watched, `limited_at_us` where none
+    of its requests that are still remembered was answered 429."""
 
     project: Project
     use: Use | None
     kind: str
     state: str
+    limited_at_us: int | None
+
+
+class KeyRow(NamedTuple):
+    """A key, and what it was used for."""
+
+    record: KeyRecord
+    use: KeyUse
 
 
 class Limit(NamedTuple):
@@ -126,7 +139,7 @@ def _page(request: Request, *, made: Made | None = None, error: BadArgument | No
         form=form_of(request),
         rows=_rows(chosen.projects, request),
         count=registry.count_projects(),
-        keys=_newest(keys),
+        keys=_key_rows(_newest(keys), chosen.project, request),
         key_count=len(keys),
         tokens=_newest(list_read_tokens(registry)),
         limits=_limits(settings),
@@ -141,25 +154,41 @@ def _chosen(request: Request) -> Chosen:
     return chosen if project is None else chosen._replace(project=project)
 
 
-def _newest(records: Sequence[KeyRecord] | Sequence[ReadToken]) -> list[KeyRecord | ReadToken]:
+def _key_rows(records: Sequence[KeyRecord], project: Project | None, request: Request) -> list[KeyRow]:
+    console = console_of(request)
+    numbers = console.registry().key_numbers(project.id) if project else {}
+    # A key that was made in between has no number yet here, and no use.
+    uses = read_key_use(console.layout.key_use, (numbers[record.id] for record in records if record.id in numbers))
+    return [KeyRow(record, uses.get(numbers.get(record.id, -1), KeyUse(0, 0, None))) for record in records]
+
+
+def _newest(records: Sequence[Shown]) -> list[Shown]:
     """Live ones before revoked ones, the newest first, at most so many."""
     ordered = sorted(records, key=lambda record: (record.revoked_at_us is not None, -record.created_at_us))
     return ordered[:KEYS_SHOWN_MAX]
 
 
 def _rows(projects: Sequence[Project], request: Request) -> list[Row]:
-    traffic, most = console_of(request).traffic, console_of(request).settings.requests_per_second_max
-    return [_row(project, traffic.use(project.number), most) for project in projects]
+    console = console_of(request)
+    refused = read_refused(console.layout.refused).entries
+    limited = {entry.project_id: entry.at_us for entry in refused if entry.code == RateLimited.code}
+    rows = []
+    for project in projects:
+        use = console.traffic.use(project.number)
+        state = _state(use, console.settings.requests_per_second_max)
+        rows.append(Row(project, use, *state, limited.get(project.id)))
+    return rows
 
 
-def _row(project: Project, use: Use | None, requests_max: int) -> Row:
+def _state(use: Use | None, requests_max: int) -> tuple[str, str]:
+    """How close that is to the limit: the kind of badge, and its words."""
     if use is None:
-        return Row(project, use, "plain", "not watched")
+        return "plain", "not watched"
     if use.most >= requests_max:
-        return Row(project, use, "bad", "reached the limit")
+        return "bad", "reached the limit"
     if use.most * 2 > requests_max:
-        return Row(project, use, "warn", "over half of the limit")
-    return Row(project, use, "good" if use.most else "plain", "below the limit" if use.most else "quiet")
+        return "warn", "over half of the limit"
+    return ("good", "below the limit") if use.most else ("plain", "quiet")
 
 
 def _limits(settings: Settings) -> list[Limit]:
