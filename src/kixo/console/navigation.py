@@ -32,6 +32,7 @@ PAGES: tuple[Page, ...] = (
     Page("/live", "Live", "kixo.console.pages.live"),
     # What has arrived, over time.
     # Any other question.
+    Page("/explore", "Explore", "kixo.console.pages.explore"),
     # What was not taken, and why.
     Page("/rejected", "Rejected", "kixo.console.pages.rejected"),
     # Who may send and read.

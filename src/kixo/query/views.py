@@ -123,6 +123,10 @@ CREATE MACRO sessions_between(first_day, last_day) AS TABLE
     WHERE started_at::DATE BETWEEN first_day::DATE AND last_day::DATE
 """
 
+SESSIONS_BETWEEN_SENTENCE = (
+    "The sessions that started on those days: FROM sessions_between('2026-04-01', '2026-04-07'). Faster than sessions."
+)
+
 _TYPES = {
     schema.DAY: "DATE",
     schema.INTEGER: "INTEGER",

@@ -11,6 +11,8 @@ export interface ChartData {
   series: Series[];
   unit?: string;
   kind?: "line" | "bars" | "area";
+  /** What stands along the chart where that is no time; `x` is then 0, 1, 2, … */
+  labels?: string[];
 }
 
 const HEIGHT_PX = 180;
@@ -18,6 +20,7 @@ const COLOURS = 8;
 /** So that lines can be told apart without their colours. */
 const DASHES = [[], [6, 3], [2, 3], [10, 3, 2, 3]];
 const DAY_S = 86_400;
+const LABEL_LENGTH = 14;
 const drawn = new WeakSet<Element>();
 
 /** Draws the figures below `root` that are not drawn yet. */
@@ -57,19 +60,39 @@ function options(place: HTMLElement, data: ChartData): uPlot.Options {
     height: HEIGHT_PX,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { drag: { x: false, y: false } },
-    scales: { y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    scales: {
+      x: { time: !data.labels, ...(data.labels && { range: [-0.5, data.labels.length - 0.5] }) },
+      y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] },
+    },
     axes: [
-      { ...axis, space: 64, values: (_chart, ticks) => moments(ticks) },
+      data.labels
+        ? { ...axis, ...labelled(data.labels) }
+        : { ...axis, space: 64, values: (_chart, ticks) => moments(ticks) },
       { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => shown(tick, data.unit)) },
     ],
     series: [
-      { label: "Time (UTC)", value: (_chart, tick) => (tick === null ? "–" : iso(tick).slice(0, 19)) },
+      data.labels
+        ? { label: "", value: (_chart, place) => data.labels?.[place] ?? "–" }
+        : { label: "Time (UTC)", value: (_chart, tick) => (tick === null ? "–" : iso(tick).slice(0, 19)) },
       ...data.series.map((one, number) => ({
         ...series(one, data, colour(`--chart-${(number % COLOURS) + 1}`)),
         dash: DASHES[number % DASHES.length],
       })),
     ],
   };
+}
+
+/** An axis of names: one at each whole number, as far as there is room. */
+function labelled(labels: string[]): uPlot.Axis {
+  return {
+    incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000],
+    space: 80,
+    values: (_chart, places) => places.map((place) => short(labels[place] ?? "")),
+  };
+}
+
+function short(text: string): string {
+  return text.length > LABEL_LENGTH ? `${text.slice(0, LABEL_LENGTH - 1)}…` : text;
 }
 
 function series(one: Series, data: ChartData, stroke: () => string): uPlot.Series {
