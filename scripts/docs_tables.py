@@ -19,6 +19,7 @@ from kixo.event import EVENT_TYPES, REJECTION_CODES
 from kixo.http.browser import script_integrity
 from kixo.lake.schema import TABLES, Table
 from kixo.metrics import CATALOGUE, Metric
+from kixo.query.questions import QUESTIONS, Parameter
 from kixo.query.views import COMPUTED, View
 from kixo.settings import MIB, setting_fields
 
@@ -148,6 +149,21 @@ def rejections() -> str:
     return table(("`code`", "meaning"), [(f"`{code}`", sentence) for code, sentence in REJECTION_CODES.items()])
 
 
+def questions() -> str:
+    """Every ready-made question, with what can be chosen."""
+    rows = [
+        (f"`{question.name}`", question.sentence, "; ".join(map(_parameter, question.parameters)))
+        for question in QUESTIONS
+    ]
+    return table(("question", "what it tells", "what can be chosen"), rows)
+
+
+def _parameter(parameter: Parameter) -> str:
+    bounds = f" ({parameter.least} to {parameter.greatest} {parameter.unit})" if parameter.kind == "integer" else ""
+    choices = f" ({' or '.join(parameter.choices)})" if parameter.choices else ""
+    return f"{parameter.label.lower()}{bounds or choices}".replace(" )", ")")
+
+
 def types() -> str:
     """The event types that the SDKs send."""
     return ", ".join(f"`{name}`" for name in EVENT_TYPES) + ".\n"
@@ -210,6 +226,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         metrics,
         errors,
         rejections,
+        questions,
         types,
         exits,
         tables,

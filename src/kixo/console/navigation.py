@@ -31,6 +31,7 @@ PAGES: tuple[Page, ...] = (
     # What arrives, as it arrives.
     Page("/live", "Live", "kixo.console.pages.live"),
     # What has arrived, over time.
+    Page("/overview", "Overview", "kixo.console.pages.overview"),
     # Any other question.
     Page("/explore", "Explore", "kixo.console.pages.explore"),
     # What was not taken, and why.

@@ -1,4 +1,6 @@
 import uPlot from "uplot";
+import { legend, listen, tellShown } from "./legend";
+import { bands, stack } from "./stack";
 
 interface Series {
   label: string;
@@ -10,17 +12,23 @@ export interface ChartData {
   x: number[];
   series: Series[];
   unit?: string;
-  kind?: "line" | "bars" | "area";
+  kind?: "line" | "bars" | "area" | "stack";
   /** What stands along the chart where that is no time; `x` is then 0, 1, 2, … */
   labels?: string[];
 }
 
 const HEIGHT_PX = 180;
 const COLOURS = 8;
+const LABEL_LENGTH = 14;
 /** So that lines can be told apart without their colours. */
 const DASHES = [[], [6, 3], [2, 3], [10, 3, 2, 3]];
-const DAY_S = 86_400;
-const LABEL_LENGTH = 14;
+// From which distance of ticks on a tick is written so; and what is added where another year or day begins.
+const TICKS: [number, string, string | null, string | null][] = [
+  [28 * 86_400, "{YYYY}-{MM}", null, null],
+  [86_400, "{MM}-{DD}", "\n{YYYY}", null],
+  [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", "\n{YYYY}-{MM}-{DD}"],
+  [1, ":{ss}", "\n{YYYY}-{MM}-{DD} {HH}:{mm}", "\n{YYYY}-{MM}-{DD} {HH}:{mm}"],
+];
 const drawn = new WeakSet<Element>();
 
 /** Draws the figures below `root` that are not drawn yet. */
@@ -38,7 +46,12 @@ export function drawCharts(root: ParentNode): void {
 
 /** Draws a chart, as wide as its place and in the colours of the page, light or dark. */
 export function draw(place: HTMLElement, data: ChartData): uPlot {
-  const chart = new uPlot(options(place, data), aligned(data), place);
+  const chart = new uPlot(
+    options(place, data),
+    aligned(data, () => true),
+    place,
+  );
+  listen(chart);
   const fit = new ResizeObserver(() => {
     if (!place.isConnected) fit.disconnect();
     else if (place.clientWidth !== chart.width) chart.setSize({ width: place.clientWidth, height: HEIGHT_PX });
@@ -48,8 +61,19 @@ export function draw(place: HTMLElement, data: ChartData): uPlot {
   return chart;
 }
 
-function aligned(data: ChartData): uPlot.AlignedData {
-  return [data.x, ...data.series.map((one) => one.values)] as uPlot.AlignedData;
+function aligned(data: ChartData, isShown: (number: number) => boolean): uPlot.AlignedData {
+  const values = data.series.map((one) => one.values);
+  return [data.x, ...(data.kind === "stack" ? stack(values, isShown) : values)] as uPlot.AlignedData;
+}
+
+/** What was clicked away in a stack makes room. */
+function toggled(chart: uPlot, data: ChartData): void {
+  tellShown(chart);
+  if (data.kind !== "stack") return;
+  const isShown = (number: number) => chart.series[number + 1]?.show !== false;
+  chart.delBand(null);
+  for (const band of bands(data.series.length, isShown)) chart.addBand(band);
+  chart.setData(aligned(data, isShown));
 }
 
 function options(place: HTMLElement, data: ChartData): uPlot.Options {
@@ -60,20 +84,21 @@ function options(place: HTMLElement, data: ChartData): uPlot.Options {
     height: HEIGHT_PX,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { drag: { x: false, y: false } },
+    legend: legend(place),
+    bands: data.kind === "stack" ? bands(data.series.length, () => true) : [],
+    hooks: { setSeries: [(chart, _number, change) => change.show !== undefined && toggled(chart, data)] },
     scales: {
       x: { time: !data.labels, ...(data.labels && { range: [-0.5, data.labels.length - 0.5] }) },
       y: { range: (_chart, _low, high) => [0, high > 0 ? high * 1.1 : 1] },
     },
     axes: [
-      data.labels
-        ? { ...axis, ...labelled(data.labels) }
-        : { ...axis, space: 64, values: (_chart, ticks) => moments(ticks) },
+      { ...axis, ...(data.labels ? labelled(data.labels) : { values: ticks() }) },
       { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => shown(tick, data.unit)) },
     ],
     series: [
       data.labels
         ? { label: "", value: (_chart, place) => data.labels?.[place] ?? "–" }
-        : { label: "Time (UTC)", value: (_chart, tick) => (tick === null ? "–" : iso(tick).slice(0, 19)) },
+        : { label: "Time (UTC)", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },
       ...data.series.map((one, number) => ({
         ...series(one, data, colour(`--chart-${(number % COLOURS) + 1}`)),
         dash: DASHES[number % DASHES.length],
@@ -95,29 +120,25 @@ function short(text: string): string {
   return text.length > LABEL_LENGTH ? `${text.slice(0, LABEL_LENGTH - 1)}…` : text;
 }
 
+function ticks(): uPlot.Axis.Values {
+  return TICKS.map(([distance, form, year, day]) => [distance, form, year, null, day, null, null, null, 1]);
+}
+
 function series(one: Series, data: ChartData, stroke: () => string): uPlot.Series {
   const paths = data.kind === "bars" ? uPlot.paths.bars?.({ size: [0.8, 40] }) : undefined;
   return {
     label: one.label,
     stroke,
     width: 1.5,
-    points: { show: data.x.length < 2 },
-    value: (_chart, value) => (value === null || value === undefined ? "–" : shown(value, data.unit)),
+    // A value without neighbours is no line.
+    points: { show: data.x.length < 2 || one.values.includes(null), size: 4 },
+    value: (_chart, _height, _number, place) => {
+      const value = place === null ? null : one.values[place];
+      return value === null || value === undefined ? "–" : shown(value, data.unit);
+    },
     ...(paths && { paths }),
     ...(data.kind && data.kind !== "line" && { fill: () => `color-mix(in srgb, ${stroke()} 25%, transparent)` }),
   };
-}
-
-/** What stands below the ticks, in UTC: days where they are far apart, else the time, with seconds where it has some. */
-function moments(ticks: number[]): string[] {
-  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 0;
-  if (step >= DAY_S) return ticks.map((tick) => iso(tick).slice(5, 10));
-  const spread = ticks[ticks.length - 1] - ticks[0] >= DAY_S;
-  return ticks.map((tick) => iso(tick).slice(spread ? 5 : 11, step % 60 ? 19 : 16));
-}
-
-function iso(seconds: number): string {
-  return new Date(seconds * 1000).toISOString().replace("T", " ");
 }
 
 /** A figure with its unit; bytes and seconds in what they are read in. */
