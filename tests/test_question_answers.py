@@ -35,6 +35,11 @@ TYPES = ("session_start", "page_view", "screen_view", "tap", "it's", "\ufffd", '
 NAMES = ("Button", "/it's", 'a"b', "a\\b", "{x}", "/*", "日本")
 
 
+def mostly(usual: str, *others: str) -> st.SearchStrategy[str]:
+    """Nearly always the same, so that events often belong together."""
+    return st.sampled_from((*[usual] * 8, *others))
+
+
 @st.composite
 def events_around(draw: st.DrawFn, span: Span) -> list[Sent]:
     """Events near the ends of a span and of its previous one, near 30 minutes from each other, and anywhere."""
@@ -49,18 +54,18 @@ def events_around(draw: st.DrawFn, span: Span) -> list[Sent]:
     event = st.builds(
         Sent,
         at_us=times,
-        device=st.sampled_from(("d", "d'2", "d3")),
-        session=st.sampled_from(("s", "s2")),
+        device=mostly("d", "d'2", "d3"),
+        session=mostly("s", "s2"),
         event_type=st.sampled_from(TYPES),
         event_name=st.sampled_from(NAMES),
-        platform=st.sampled_from(("ios", "ios", "web")),
-        bundle=st.sampled_from(("b", "b", "c")),
-        environment=st.sampled_from(("production", "production", "production", "staging")),
-        project=st.sampled_from(("p", "p", "p", "P", "p'")),
+        platform=mostly("ios", "web"),
+        bundle=mostly("b", "c"),
+        environment=mostly("production", "staging"),
+        project=mostly("p", "P", "p'"),
         old=st.booleans(),
         properties=st.sampled_from(("{}", r'{"app_version":"1.0"}', r'{"version":"\u0000","a":1e999}')),
     )
-    return draw(st.lists(event, max_size=40))
+    return draw(st.lists(event, min_size=draw(st.sampled_from((0, 5, 20))), max_size=40))
 
 
 asked = spans.flatmap(lambda span: st.tuples(st.just(span), events_around(span)))
