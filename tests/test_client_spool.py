@@ -315,6 +315,13 @@ def test_a_spool_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:
         Client(*WHO, spool=tmp_path / "file")
 
 
+def test_a_spool_without_a_name_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadOption, match="working folder"):
+        Client(*WHO, spool="")
+    assert list(tmp_path.iterdir()) == []
+
+
 KILLED = """
 import os, signal, sys, threading
 from kixo import Client

@@ -53,6 +53,8 @@ def checked_folder(path: "str | Path") -> "Path":
     """The spool's folder, made if need be; raises `BadOption` where nothing can be kept there."""
     from pathlib import Path
 
+    if path == "":
+        raise BadOption("`spool` is empty, which would be the working folder. Give a folder's path, or leave it out.")
     folder = Path(path).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
