@@ -1,5 +1,6 @@
 """The client as an app sees it: what it takes, what it never does to its caller, and what becomes of events."""
 
+import sys
 import threading
 from typing import Any
 
@@ -109,6 +110,17 @@ def test_a_callback_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -
         assert client.flush()
     assert server.names() == ["second"]
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_callback_that_wants_to_end_the_program_does_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    server = FakeServer(in_turn(error(400, "invalid_request")))
+    with connected(server, on_rejected=lambda *_: sys.exit(3)) as client:
+        client.track("first", **WHERE)
+        assert not client.flush()
+        client.track("second", **WHERE)
+        assert client.flush()
+    assert server.names() == ["second"]
+    assert "SystemExit: 3" in caplog.text
 
 
 class Unspeakable:

@@ -116,5 +116,5 @@ class Report:
     def _call(self, callback: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
         try:
             callback(*arguments)
-        except Exception:  # noqa: BLE001 - the edge to the app's code: its error must not end the worker
+        except (Exception, SystemExit):  # noqa: BLE001 - the edge to the app's code: its error must not end the worker
             self.defect("A callback of the Kixo client raised an error.")
