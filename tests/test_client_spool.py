@@ -241,7 +241,7 @@ def test_a_disk_that_is_full_costs_the_spool_and_not_the_events(
 def test_after_a_failure_the_spool_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     with monkeypatch.context() as broken:
-        broken.setattr("kixo.client.spool.claim", lambda _: None)
+        broken.setattr("kixo.client.spool.claim", lambda *_: None)
         store.put(b"1")
         store.store.keep(0.0, urgent=True)
     assert store.store.keep(1.0, urgent=True) == 9.0
@@ -258,7 +258,7 @@ def test_a_spool_that_cannot_be_opened_again_after_a_fork_does_not_hold_up_what_
     store.store.keep(0.0, urgent=True)
     store.store.before_fork()
     with monkeypatch.context() as broken:
-        broken.setattr("kixo.client.spool.claim", lambda _: None)
+        broken.setattr("kixo.client.spool.claim", lambda *_: None)
         store.store.after_fork()
         store.put(b"2")
         assert store.store.take(10, 1000).events == [b"2"]
@@ -293,20 +293,86 @@ def test_what_one_client_left_is_never_sent_as_another_ones(tmp_path: Path, othe
     assert server.names() == ["theirs", "mine"]
 
 
-def test_a_row_that_is_damaged_costs_its_file_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_row_that_is_damaged_costs_itself_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spool = opened(tmp_path)
-    spool.add([[b'"a"'], [b'{"cut"']])
+    spool.add([[b'"a"'], [b'{"cut"'], [b'"c"']])
     spool.close()
     store = Store(tmp_path)
     store.store.open()
-    assert store.store.take(1, 1).events == [b'"a"']
+    assert store.store.take(10, 1000).events == [b'"a"', b'"c"']
     assert store.store.take(1, 1).events == []
     assert store.store.dropped == 1
-    assert "is damaged" in caplog.text
+    assert "were damaged: 1 events are lost" in caplog.text
     store.put(b"2")
     store.store.keep(0.0, urgent=True)
     assert store.taken() == [b"2"]
     store.store.close(0)
+
+
+def own_file(spool: Path) -> Path:
+    return own_folder(spool, checked_envelope(*WHO, "web", "production")) / "0.sqlite"
+
+
+def left_behind(spool: Path, *names: str) -> None:
+    """Events that another process could not deliver, each in a row of its own."""
+    for name in names:
+        with connected(FakeServer(away), AWAY, spool=spool) as client:
+            client.track(name, **WHERE)
+
+
+@pytest.mark.parametrize(
+    ("damage", "delivered"),
+    [
+        ("UPDATE waiting SET batch = NULL WHERE id = 2", ["a", "c", "d"]),
+        ("UPDATE waiting SET events = NULL WHERE id = 2", ["a", "c", "d"]),
+        ("UPDATE waiting SET batch = 'text' WHERE id = 1", ["b", "c", "d"]),
+        ("UPDATE waiting SET batch = X'00FF' WHERE id = 3", ["a", "b", "d"]),
+        ("UPDATE waiting SET batch = X'5B' WHERE id = 3", ["a", "b", "d"]),
+        ("UPDATE waiting SET batch = CAST('[' || replace(hex(zeroblob(50000)), '0', '[') AS BLOB)", ["d"]),
+        ("UPDATE waiting SET events = 5", ["a", "b", "c", "d"]),
+        ("UPDATE waiting SET events = 0", ["a", "b", "c", "d"]),
+    ],
+)
+def test_damaged_rows_cost_themselves_and_no_flush_waits_for_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str, delivered: list[str]
+) -> None:
+    left_behind(tmp_path, "a", "b", "c")
+    with sqlite3.connect(own_file(tmp_path)) as database:
+        database.execute(damage)
+    database.close()
+    server = FakeServer()
+    with connected(server, spool=tmp_path) as client:
+        client.track("d", **WHERE)
+        client.flush()
+        assert client.flush(), "a later flush waits for nothing that was lost"
+        assert client.stats.queued == 0
+    assert sorted(server.names()) == delivered
+    assert "defect" not in caplog.text
+    server = FakeServer()
+    with connected(server, spool=tmp_path) as client:
+        assert client.flush()
+    assert server.names() == []
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_file_that_is_damaged_behind_a_good_head_does_not_end_spooling(tmp_path: Path, place: float) -> None:
+    left_behind(tmp_path, *(f"{number}-{'x' * 2000}" for number in range(20)))
+    path = own_file(tmp_path)
+    data = bytearray(path.read_bytes())
+    start = max(4096, round(len(data) * place))
+    data[start : start + 8192] = b"\xa5" * len(data[start : start + 8192])
+    path.write_bytes(data)
+    server = FakeServer()
+    with connected(server, spool=tmp_path) as client:
+        client.track("new", **WHERE)
+        client.flush()
+        assert client.flush()
+    assert "new" in server.names()
+    assert len(server.names()) == len(set(server.names()))
+    left_behind(tmp_path, "later")
+    with connected(server, spool=tmp_path) as client:
+        assert client.flush()
+    assert server.names()[-1] == "later", "it outlived its process"
 
 
 def test_a_spool_that_cannot_be_is_said_at_once(tmp_path: Path) -> None:

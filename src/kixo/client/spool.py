@@ -14,6 +14,7 @@
 - SQLite must not be carried over a fork, not even to be closed. So the file is closed before, and opened again right
   after; the child leaves it alone, and if somebody else takes it in between, he sends what is in it. Rows that were
   read in one opening are not known in the next.
+- What is damaged costs as little as can be: a row that is none is deleted, a file that SQLite cannot read is set aside.
 """
 
 import sqlite3
@@ -22,7 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec import Raw, json
+from msgspec import DecodeError, Raw, json
 
 FILES_MAX = 1000
 # What trying again does not help against.
@@ -32,11 +33,15 @@ _decode = json.Decoder(list[Raw]).decode
 
 _MAKE = "CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY AUTOINCREMENT, events INTEGER, batch BLOB)"
 _ADD = "INSERT INTO waiting (events, batch) VALUES (?, ?)"
+# What no client writes would raise where it is read, each time.
+_PURGE = "DELETE FROM waiting WHERE typeof(events) <> 'integer' OR events < 0 OR typeof(batch) <> 'blob'"
 _SIZE = "SELECT coalesce(sum(events), 0), coalesce(sum(length(batch)), 0) FROM waiting"
 _OLDEST = "SELECT id, events, batch FROM waiting WHERE id > ? ORDER BY id"
 _FORGET = "DELETE FROM waiting WHERE id <= ?"
 _FORGET_ONE = "DELETE FROM waiting WHERE id = ?"
 
+Tell = Callable[[str], object]
+"""Told, in a sentence, of what was damaged."""
 Fits = Callable[[int, int], bool]
 """Whether so many more events with so many bytes have room."""
 
@@ -52,11 +57,14 @@ class Spool:
     """This process's file. Every method may raise `sqlite3.Error`. One thread at a time.
 
     `events` and `bytes` are of the rows that nobody took yet. `avoid` is a file to leave alone, locked or not.
+    `missing` counts events that rows said they had, and had not; less than nothing where they had more.
     """
 
-    def __init__(self, folder: Path, avoid: Path | None = None) -> None:
+    def __init__(self, folder: Path, avoid: Path | None = None, tell: Tell = lambda _: None) -> None:
         self._folder = folder
         self._avoid = avoid
+        self._tell = tell
+        self.missing = 0
         self._database: sqlite3.Connection | None = None
         self.path: Path | None = None
         self._opening = 0
@@ -85,19 +93,33 @@ class Spool:
             raise sqlite3.OperationalError(f"all {FILES_MAX} files of the spool are in use")
 
     def _take_over(self, path: Path) -> None:
-        database = claim(path)
-        if database is not None:
-            self._database, self.path = database, path
-            self._opening += 1
-            self._taken = 0
-            self.events, self.bytes = database.execute(_SIZE).fetchone()
+        database = claim(path, self._tell)
+        if database is None:
+            return
+        try:
+            events, size = database.execute(_SIZE).fetchone()
+        except sqlite3.DatabaseError as error:
+            # Its head was good, and what is behind it is not.
+            database.close()
+            _set_aside_damaged(path, error, self._tell)
+            self._take_over(path)
+            return
+        self._database, self.path = database, path
+        self._opening += 1
+        self._taken = 0
+        self.events, self.bytes = events, size
 
     def _adopt(self, path: Path, fits: Fits) -> None:
-        orphan = claim(path)
+        orphan = claim(path, self._tell)
         if orphan is None:
             return
         with closing(orphan):
-            for row, events, batch in orphan.execute(_OLDEST, (0,)).fetchall():
+            try:
+                found = orphan.execute(_OLDEST, (0,)).fetchall()
+            except sqlite3.DatabaseError as error:
+                _set_aside_damaged(path, error, self._tell)
+                return
+            for row, events, batch in found:
                 if not fits(events, len(batch)):
                     return
                 self._insert([(events, batch)])
@@ -121,17 +143,33 @@ class Spool:
         self.bytes += sum(len(batch) for _, batch in rows)
 
     def take(self, events_max: int, bytes_max: int) -> tuple[list[bytes], Receipt]:
-        """The oldest events that nobody took: whole rows, at least one."""
+        """The oldest events that nobody took: whole rows, at least one where there is a good one."""
         taken: list[bytes] = []
+        try:
+            damaged = self._read_rows(taken, events_max, bytes_max)
+            self._connection().executemany(_FORGET_ONE, damaged)
+        except sqlite3.DatabaseError:
+            # What was read is good; whoever asks next comes upon the error again, and has nothing in hand then.
+            if not taken:
+                raise
+        return taken, Receipt(self._taken, self._opening)
+
+    def _read_rows(self, taken: list[bytes], events_max: int, bytes_max: int) -> list[tuple[int]]:
+        """Puts the events of the next rows into `taken`; returns the ids of rows that hold none."""
+        damaged: list[tuple[int]] = []
         size = 0
         with closing(self._connection().execute(_OLDEST, (self._taken,))) as rows:
             for row, events, batch in rows:
                 size += len(batch)
                 if taken and (len(taken) + events > events_max or size > bytes_max):
                     break
-                taken += map(bytes, _decode(batch))
+                found = _events_of(batch)
+                taken += found
+                self.missing += events - len(found)
                 self._pass(row, events, len(batch))
-        return taken, Receipt(self._taken, self._opening)
+                if not found:
+                    damaged.append((row,))
+        return damaged
 
     def drop_oldest(self) -> int:
         """Deletes the oldest row that nobody took; returns how many events it had, 0: there was none."""
@@ -174,7 +212,24 @@ class Spool:
         return self._database
 
 
-def claim(path: Path) -> sqlite3.Connection | None:
+def _events_of(batch: bytes) -> list[bytes]:
+    """The events of a row; none where it is damaged."""
+    try:
+        return list(map(bytes, _decode(batch)))
+    except (DecodeError, RecursionError):
+        return []
+
+
+def _set_aside_damaged(path: Path, error: sqlite3.DatabaseError, tell: Tell) -> None:
+    """Gives a file another name that can never be read again, so that it is in nobody's way; raises any other error."""
+    if kind_of(error) not in DAMAGE:
+        raise error
+    aside = free_name(path)
+    path.rename(aside)
+    tell(f"A file of the spool is damaged ({error}) and was set aside as {aside.name}.")
+
+
+def claim(path: Path, tell: Tell = lambda _: None) -> sqlite3.Connection | None:
     """The file, made if need be and locked until it is closed; None where another process has it.
 
     A file that is not a database any more is set aside, beside its place.
@@ -189,15 +244,16 @@ def claim(path: Path) -> sqlite3.Connection | None:
             database.execute(statement)
         database.execute("BEGIN EXCLUSIVE")
         database.execute(_MAKE)
+        purged = database.execute(_PURGE).rowcount
         database.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         database.close()
         if kind_of(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return None
-        if kind_of(error) in DAMAGE:
-            path.rename(free_name(path))
-            return claim(path)
-        raise
+        _set_aside_damaged(path, error, tell)
+        return claim(path, tell)
+    if purged > 0:
+        tell(f"{purged} damaged rows of a file of the spool were deleted.")
     return database
 
 

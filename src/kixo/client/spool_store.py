@@ -12,8 +12,6 @@ import threading
 from collections import deque
 from pathlib import Path
 
-from msgspec import DecodeError
-
 from kixo.client.options import Options
 from kixo.client.outbox import Outbox
 from kixo.client.report import Report
@@ -21,7 +19,7 @@ from kixo.client.spool import DAMAGE, Receipt, Spool, kind_of
 from kixo.client.store import Load
 
 FAILURE_PAUSE_S = 10.0
-FAILURES = (sqlite3.Error, OSError, DecodeError)
+FAILURES = (sqlite3.Error, OSError)
 
 Batch = list[bytes]
 
@@ -32,7 +30,7 @@ class SpoolStore:
     def __init__(
         self, folder: Path, outbox: Outbox, options: Options, report: Report, avoid: Path | None = None
     ) -> None:
-        self._spool = Spool(folder, avoid)
+        self._spool = Spool(folder, avoid, report.alarm)
         self._outbox = outbox
         self._options = options
         self._report = report
@@ -105,9 +103,12 @@ class SpoolStore:
             if self._spool.events:
                 try:
                     self.open()
-                    return Load(*self._spool.take(events_max, bytes_max))
+                    load = Load(*self._spool.take(events_max, bytes_max))
+                    self._count_missing()
+                    if load.events:
+                        return load
                 except FAILURES as error:
-                    self._read_failed(error)
+                    self._spool_failed(error)
             if self._unspooled:
                 return Load(self._unspooled.popleft())
             return Load(self._outbox.take(events_max, bytes_max))
@@ -119,7 +120,7 @@ class SpoolStore:
                 try:
                     self._spool.forget(load.receipt)
                 except FAILURES as error:
-                    self._fail(error)
+                    self._spool_failed(error)
 
     def close(self, unkept: int) -> None:
         """Writes what is in memory, and lets go of the file. What is on disk is for the next process."""
@@ -158,7 +159,7 @@ class SpoolStore:
                 self._lost += self._spool.drop_oldest()
         except FAILURES as error:
             self._unspooled.extend(batches)
-            self._fail(error)
+            self._spool_failed(error)
             return False
         return True
 
@@ -188,7 +189,15 @@ class SpoolStore:
     def _fail(self, error: Exception) -> None:
         self._report.warn("spool", f"The spool cannot be used: {error}. Events wait in memory until it can.")
 
-    def _read_failed(self, error: Exception) -> None:
+    def _count_missing(self) -> None:
+        """Rows that are not what they say must not leave anybody waiting for events that nobody has."""
+        missing, self._spool.missing = self._spool.missing, 0
+        self._lost += max(0, missing)
+        self._found += max(0, -missing)
+        if missing > 0:
+            self._report.alarm(f"Rows of the spool were damaged: {missing} events are lost.")
+
+    def _spool_failed(self, error: Exception) -> None:
         if not is_damage(error):
             self._fail(error)
             return
@@ -199,4 +208,4 @@ class SpoolStore:
 
 def is_damage(error: Exception) -> bool:
     """Whether trying again cannot help."""
-    return isinstance(error, DecodeError) or (isinstance(error, sqlite3.DatabaseError) and kind_of(error) in DAMAGE)
+    return isinstance(error, sqlite3.DatabaseError) and kind_of(error) in DAMAGE
