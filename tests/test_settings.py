@@ -7,9 +7,10 @@ from typing import get_args
 import pytest
 from cyclopts import Parameter
 
+from kixo.cli import run
 from kixo.cli.options import EVERY_SETTING, takes_settings
 from kixo.errors import BadSetting
-from kixo.settings import Settings, read_file, resolve, setting_fields
+from kixo.settings import Settings, read_file, resolve, setting_fields, unknown_variables
 
 NAMES = [row.name for row in setting_fields()]
 NUMBERS = [row.name for row in setting_fields() if isinstance(row.default, int | float)]
@@ -166,3 +167,28 @@ def test_a_command_has_no_flags_for_settings_it_does_not_take() -> None:
     def query(settings: Settings) -> None: ...
 
     assert list(inspect.signature(query).parameters) == ["config", "data_dir", "query_s_max"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("KIXO_BODY_BYTE_MAX", "Did you mean 'KIXO_BODY_BYTES_MAX'?"),
+        ("KIXO_DATADIR", "Did you mean 'KIXO_DATA_DIR'?"),
+        ("KIXO_port", "Did you mean 'KIXO_PORT'?"),
+        ("KIXO_XYZZY", "docs/operating.md lists every setting."),
+    ],
+)
+def test_a_misspelt_variable_is_told_with_the_one_that_is_meant(variable: str, words: str) -> None:
+    good = {"KIXO_PORT": "1", "KIXO_URL": "x", "KIXO_API_KEY": "x", "PATH": "x", "kixo_port": "x"}
+    assert unknown_variables(good) == []
+    assert unknown_variables({**good, variable: "1"}) == [f"The variable {variable} is no setting. {words}"]
+
+
+def test_the_server_tells_of_a_misspelt_variable_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KIXO_DATADIR", str(tmp_path))
+    # So that it ends at once.
+    assert run(["serve", "--demo", "--host", "203.0.113.1", "--data-dir", str(tmp_path)]) == 2
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first == "kixo: The variable KIXO_DATADIR is no setting. Did you mean 'KIXO_DATA_DIR'?"

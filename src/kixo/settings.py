@@ -18,6 +18,8 @@ from kixo.errors import BadSetting
 
 MIB = 1024 * 1024
 ENVIRONMENT_PREFIX = "KIXO_"
+# What commands and scripts that talk to a server read, and no setting of one.
+OTHER_VARIABLES = ("KIXO_API_KEY", "KIXO_PROJECT_ID", "KIXO_TOKEN", "KIXO_URL")
 URL = re.compile(r"(https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)?")
 NAMES = re.compile(r"[A-Za-z0-9_.-]*( *, *[A-Za-z0-9_.-]+)*")
 
@@ -177,6 +179,17 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str], file: M
     return Settings(**values)
 
 
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like a setting and is none."""
+    names = {row.name for row in setting_fields()}
+    return [
+        f"The variable {variable} is no setting. {_suggestion(name, names, ENVIRONMENT_PREFIX)}"
+        for variable in sorted(environment)
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in OTHER_VARIABLES
+        if (name := variable.removeprefix(ENVIRONMENT_PREFIX).lower()) not in names or not variable.isupper()
+    ]
+
+
 def read_file(path: Path, *, required: bool) -> dict[str, object]:
     """The settings in a TOML file; `{}` where it is absent and not required. Raises `BadSetting`."""
     try:
@@ -189,9 +202,10 @@ def read_file(path: Path, *, required: bool) -> dict[str, object]:
         raise BadSetting(f"The settings file {path} cannot be read: {error}.", "Mend it or move it away.") from error
 
 
-def _suggestion(name: str, names: set[str]) -> str:
+def _suggestion(name: str, names: set[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, names, 1)
-    return f"Did you mean {close[0]!r}?" if close else "docs/operating.md lists every setting."
+    meant = prefix + close[0].upper() if close and prefix else "".join(close)
+    return f"Did you mean {meant!r}?" if close else "docs/operating.md lists every setting."
 
 
 def _convert(row: dataclasses.Field[Any], value: object, source: str) -> object:
