@@ -571,6 +571,18 @@ class TestCommand:
         assert "1 of 2 rows were not taken" in done.stderr
         assert json.loads((tmp_path / "bad.jsonl").read_text())["text"] == "nonsense"
 
+    def test_where_rows_that_were_not_taken_find_no_room_it_ends_with_a_sentence(self, tmp_path: Path) -> None:
+        (tmp_path / "x.jsonl").write_text(json.dumps(FULL) + "\nnonsense\n")
+        command = ["send", tmp_path / "x.jsonl", "--project", PROJECT, "--rejected"]
+        with slow_server(lambda: False) as (url, server, _):
+            environment = {"KIXO_URL": url, "KIXO_API_KEY": KEY}
+            done = kixo(*command, "/dev/full", environment=environment, status=8)
+            assert len(done.stderr.splitlines()) == 1
+            assert "cannot be written to /dev/full: No space left on device" in done.stderr
+            done = kixo(*command, tmp_path / "bad.jsonl", environment=environment, status=9)
+        assert json.loads((tmp_path / "bad.jsonl").read_text())["text"] == "nonsense"
+        assert len({found["event_id"] for found in server.events()}) == 1
+
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [

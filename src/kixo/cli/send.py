@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
+from io import RawIOBase
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from kixo.cli.options import Json
 from kixo.client.envelope import batch_url
 from kixo.client.surroundings import Surroundings
-from kixo.errors import BadArgument, BadOption, EventsRejected
+from kixo.errors import BadArgument, BadOption, EventsRejected, SendFailed
 from kixo.output import print_error, print_json, print_line, print_table, progress_bar
 from kixo.send.bookmark import Bookmarks
 from kixo.send.delivery import Target
@@ -175,11 +176,24 @@ def _sink(path: Path | None) -> Iterator[Callable[[bytes], object]]:
         yield lambda line: None
         return
     try:
-        file = path.open("ab")
+        # Not buffered: a row counts as settled once its line is in the file.
+        file = path.open("ab", buffering=0)
     except OSError as error:
         raise BadArgument(f"{path} cannot be written: {error.strerror}.", "Give --rejected another file.") from error
     with file:
-        yield file.write
+        yield lambda line: _write_whole(file, path, line)
+
+
+def _write_whole(file: RawIOBase, path: Path, line: bytes) -> None:
+    rest = memoryview(line)
+    try:
+        while rest:
+            rest = rest[file.write(rest) or 0 :]
+    except OSError as error:
+        raise SendFailed(
+            f"The rows that were not taken cannot be written to {path}: {error.strerror}.",
+            "Make room or give --rejected another file, then run the command again: it goes on from there.",
+        ) from error
 
 
 def _length(path: Path, format: Format) -> tuple[str, float | None]:
