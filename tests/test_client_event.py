@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import json
+from msgspec import Raw, Struct, json
 
 from kixo.client.stamps import Stamps
 from kixo.client.tracked import EventRefused, TrackedEvent, decode_event, encode_event, instant_text
@@ -279,3 +279,54 @@ def test_ids_rise_whatever_the_clock_does(milliseconds: list[int], data: st.Data
     ids = [stamps()[1] for _ in milliseconds]
     assert ids == sorted(set(ids))
     assert all(UUID(event_id).version == 7 for event_id in ids)
+
+
+class Holder(Struct):
+    inner: Raw
+
+
+@dataclasses.dataclass
+class PlainHolder:
+    inner: list[Raw]
+
+
+def holders(raw: Raw) -> list[Any]:
+    """Properties that hold it where it is looked into."""
+    return [{"a": raw}, {"a": 1, "b": [1, {"c": (raw,)}]}, OrderedDict(a=raw), {"a": [OrderedDict(a=raw)]}]
+
+
+@pytest.mark.parametrize(
+    "text", [b"nonsense", b"", b'1, "b": 2', b'1}, "event_name": "x", "y": {"a": 1', b'"\xff"', b"[1", b"NaN"]
+)
+@pytest.mark.parametrize("place", range(len(holders(Raw(b"1")))))
+def test_raw_json_that_is_none_is_refused(text: bytes, place: int) -> None:
+    with pytest.raises(EventRefused) as refused:
+        encode_event(tracked(properties=holders(Raw(text))[place]))
+    assert refused.value.rejection.code == "wrong_type"
+
+
+@pytest.mark.parametrize(
+    "held", [Holder(Raw(b"1")), PlainHolder([Raw(b"1")]), deque([Raw(b"1")]), [{"b": Holder(Raw(b"1"))}]]
+)
+def test_raw_json_that_nobody_can_look_at_is_refused(held: Any) -> None:
+    with pytest.raises(EventRefused, match="Raw"):
+        encode_event(tracked(properties={"a": held}))
+
+
+@pytest.mark.parametrize("place", range(len(holders(Raw(b"1")))))
+def test_raw_json_is_sent_as_what_it_says(place: int) -> None:
+    held = holders(Raw(b' {"x": [1, null, "\\u00e4"]} '))[place]
+    assert {"x": [1, None, "ä"]} in flat(written(held))
+
+
+def flat(value: Any) -> list[Any]:
+    """Everything in it."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(found for each in inner for found in flat(each))]
+
+
+def test_raw_json_is_held_to_the_bounds_of_properties() -> None:
+    for text, code in ((b"[" * 101 + b"]" * 101, "too_deep"), (b'"' + b"x" * 70_000 + b'"', "too_large")):
+        with pytest.raises(EventRefused) as refused:
+            encode_event(tracked(properties={"a": Raw(text)}))
+        assert refused.value.rejection.code == code

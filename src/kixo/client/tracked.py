@@ -7,6 +7,7 @@ does not know is written by these rules:
 - `datetime`, `date`, `time`: ISO 8601. `timedelta`: an ISO 8601 duration. `UUID`: text. `Decimal`: text, exact.
 - Enum members: their value. `bytes`: base64. Tuples, sets and other collections: arrays. Dataclasses: objects.
 - Subclasses of `str`, `int`, `float`: as those. Scalars and arrays of numpy: as numbers and arrays. Paths: text.
+- `msgspec.Raw` in dicts, lists, tuples and sets: the JSON that it holds, if it is JSON.
 - Half an emoji (a lone surrogate): U+FFFD, as the server would write it.
 
 Anything else, and an event that the server would refuse, is refused here.
@@ -18,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Struct, json
+from msgspec import Raw, Struct, json, structs
 
 from kixo import event as limits
 from kixo.errors import KixoError
@@ -31,6 +32,10 @@ _TEXTS = (
     ("device_id", limits.DEVICE_ID_LENGTH_MAX),
     ("session_id", limits.SESSION_ID_LENGTH_MAX),
 )
+# Types that hold nothing else, and that most properties have.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_SEQUENCES = frozenset({list, tuple, set, frozenset})
+_SCALAR_MODULES = frozenset({"datetime", "decimal", "uuid"})
 _SHORTEST_MAX = min(length_max for _, length_max in _TEXTS)
 
 
@@ -63,6 +68,7 @@ def encode_event(event: TrackedEvent) -> bytes:
             len("".join(names)) <= _SHORTEST_MAX
             and all(names)
             and type(event.properties) is dict
+            and not _may_hold_raw(event.properties)
             and len(text) <= limits.PROPERTIES_BYTES_MAX
             and text.count(b"{") + text.count(b"[") <= limits.PROPERTIES_DEPTH_MAX
         ):
@@ -70,6 +76,26 @@ def encode_event(event: TrackedEvent) -> bytes:
     except Exception:  # noqa: BLE001 - the edge to values of the app's own classes, which may raise anything
         pass  # Something is odd, and is looked at closely.
     return _encode_closely(event)
+
+
+def _may_hold_raw(value: Any) -> bool:
+    """Whether there can be a `Raw` in it, which the encoder writes unseen."""
+    kind = type(value)
+    if kind is dict:
+        return not _PLAIN.issuperset(map(type, value.values())) and any(map(_may_hold_raw, value.values()))
+    if kind in _SEQUENCES:
+        return not _PLAIN.issuperset(map(type, value)) and any(map(_may_hold_raw, value))
+    return kind not in _PLAIN and kind.__module__ not in _SCALAR_MODULES
+
+
+def _opened(value: Any) -> Any:
+    """The value with what each `Raw` says in its place; raises `ValueError` where one is no JSON."""
+    kind = type(value)
+    if kind is Raw:
+        return _decode_raw(str(value, "utf-8"))
+    if isinstance(value, Mapping):
+        return {key: _opened(inner) for key, inner in value.items()}
+    return [_opened(inner) for inner in value] if kind in _SEQUENCES else value
 
 
 def decode_event(text: bytes) -> TrackedEvent:
@@ -112,7 +138,8 @@ def _encode_closely(event: TrackedEvent) -> bytes:
         kind = type(event.properties).__name__
         raise EventRefused("properties", "wrong_type", f"`properties` is of type {kind}. Pass a dict.")
     try:
-        plain = msgspec.convert(_mended(msgspec.to_builtins(event, str_keys=True, enc_hook=_plain)), TrackedEvent)
+        opened = structs.replace(event, properties=_opened(event.properties))
+        plain = msgspec.convert(_mended(msgspec.to_builtins(opened, str_keys=True, enc_hook=_plain)), TrackedEvent)
         text = _encode(plain)
         _check_properties(plain.properties)
     except RecursionError:
@@ -191,4 +218,5 @@ def _plain(value: Any) -> Any:
 
 
 _encode = json.Encoder(enc_hook=_plain).encode
+_decode_raw = json.Decoder().decode
 _decode = json.Decoder(TrackedEvent).decode
