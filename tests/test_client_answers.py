@@ -1,5 +1,6 @@
 """What an answer means, how long a client waits, and how HTTP's own troubles show."""
 
+import contextlib
 import http.server
 import os
 import signal
@@ -111,6 +112,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.rfile.read(1)  # Until the client goes.
             self.close_connection = True
             return
+        if self.path.startswith("/drips"):
+            self.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", at_once=self.path == "/drips-body")
+            return
         if self.path == "/no-http":
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n")
             self.close_connection = True
@@ -121,6 +125,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
         # It says nothing of it, but it closes: what a server does with a connection that was idle for long.
         self.close_connection = self.path == "/forgetful"
+
+    def drip(self, head: bytes, *, at_once: bool) -> None:
+        """Writes an answer byte by byte, until the client goes; its head too, unless `at_once`."""
+        self.close_connection = True
+        if at_once:
+            self.wfile.write(head)
+        gone = threading.Event()
+        with contextlib.suppress(OSError):
+            for byte in b"" if at_once else head:
+                self.wfile.write(bytes([byte]))
+                gone.wait(0.02)
+            while True:
+                self.wfile.write(b"x")
+                gone.wait(0.02)
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
@@ -165,6 +183,26 @@ def test_an_answer_that_comes_before_the_whole_body_was_read_is_heard() -> None:
     with web_server() as (url, _):
         transport = HttpTransport(url + "/hang-up-early", 10)
         assert transport.post(b"x" * 20_000_000, JSON).status == 413
+        transport.close()
+
+
+@pytest.mark.parametrize("path", ["/drips", "/drips-body"])
+def test_an_answer_that_comes_byte_by_byte_has_an_end(path: str) -> None:
+    with web_server() as (url, _):
+        transport = HttpTransport(url + path, 0.2)
+        with pytest.raises(TimeoutError):
+            transport.post(b"{}", JSON)
+
+
+def test_what_remained_of_one_answer_s_time_is_not_all_that_the_next_has() -> None:
+    with web_server() as (url, _):
+        transport = HttpTransport(url + "/v1/batch", 10)
+        transport.post(b"{}", JSON)
+        connection = transport._connection
+        assert connection is not None
+        connection.sock.settimeout(0.001)
+        assert transport.post(b"{}", JSON).status == 200
+        assert connection.sock.gettimeout() == 10
         transport.close()
 
 

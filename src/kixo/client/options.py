@@ -33,7 +33,13 @@ class Options(Struct, frozen=True, kw_only=True):
         Meta(description="Which events go when the queue or the spool is full.", extra={"unit": "newest or oldest"}),
     ] = "newest"
     timeout_s: Annotated[
-        float, _option("seconds", "How long to wait for a connection, and for each part of an answer.", 0.1, 600)
+        float,
+        _option(
+            "seconds",
+            "How long to wait for a connection, and for each part of an answer; for all of it three times as long.",
+            0.1,
+            600,
+        ),
     ] = 10.0
     retry_s_max: Annotated[float, _option("seconds", "The longest wait between two attempts.", 0.1, 3600)] = 60.0
     retry_after_s_max: Annotated[

@@ -6,10 +6,13 @@ Certificates are verified, and redirects are not followed. Proxies are those of 
 
 import base64
 import http.client
+import io
 import os
 import socket
 import ssl
+import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,6 +21,8 @@ from kixo.client.surroundings import Answer, StaleConnection
 
 # An answer names at most 100 rejected events.
 ANSWER_BYTES_MAX = 1024 * 1024
+# How much longer than for one part of an answer we wait for all of it: one that comes byte by byte would have no end.
+PARTS_PER_ANSWER = 3
 AGENT = f"kixo-python/{__version__}"
 
 
@@ -61,12 +66,17 @@ class HttpTransport:
         self._used = False
 
     def _exchange(self, connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]) -> Answer:
+        # A former answer has left the socket with what remained of its time.
+        if connection.sock is not None:
+            connection.sock.settimeout(self._timeout_s)
         try:
             connection.request("POST", self._target(), body, {**self._headers(), **headers})
         except (BrokenPipeError, ConnectionResetError):
             # Some servers answer and hang up before they have read all; their answer is there to be read.
             if connection.sock is None:
                 raise
+        ends_s = time.monotonic() + PARTS_PER_ANSWER * self._timeout_s
+        connection.response_class = lambda sock, *rest, **more: _response_within(sock, ends_s, *rest, **more)  # type: ignore[assignment]
         response = connection.getresponse()
         data = response.read(ANSWER_BYTES_MAX)
         if not response.isclosed() or status_is_interim(response.status):
@@ -95,6 +105,40 @@ class HttpTransport:
     def _headers(self) -> dict[str, str]:
         login = login_of(self._proxy) if self._proxy is not None and self._url.scheme == "http" else {}
         return {"User-Agent": AGENT, **login}
+
+
+def _response_within(sock: socket.socket, ends_s: float, *rest: Any, **more: Any) -> http.client.HTTPResponse:
+    """A response that is read from the socket until a time of the monotonic clock, and then raises `TimeoutError`."""
+    response = http.client.HTTPResponse(sock, *rest, **more)
+    response.fp = io.BufferedReader(_Ending(response.fp.detach(), sock, ends_s))
+    return response
+
+
+class _Ending(io.RawIOBase):
+    """The bytes of `file`, which reads from the socket, until its time is over."""
+
+    def __init__(self, file: io.RawIOBase, sock: socket.socket, ends_s: float) -> None:
+        self._file = file
+        self._socket = sock
+        self._part_s = sock.gettimeout() or 0.0
+        self._ends_s = ends_s
+
+    def readable(self) -> bool:
+        """They are to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Reads what is there, waiting for it no longer than for a part, nor beyond the end."""
+        left_s = self._ends_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the answer took too long as a whole")
+        self._socket.settimeout(min(self._part_s, left_s))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        """Lets go of the socket."""
+        self._file.close()
+        super().close()
 
 
 def status_is_interim(status: int) -> bool:
