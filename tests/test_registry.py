@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import string
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -342,6 +343,14 @@ def test_a_locked_registry_can_be_read_but_a_change_gives_up(registry: Registry,
         assert caught.value.exit_code == 6
         holder.execute("ROLLBACK")
         assert other.create_project().number == 2
+
+
+def test_threads_take_turns_and_one_that_waits_too_long_gives_up(registry: Registry, path: Path) -> None:
+    registry.create_project()
+    with opened(path, wait_s=0) as shared, ThreadPoolExecutor(1) as pool:
+        with shared.reading(), pytest.raises(RegistryLocked, match="Too many"):
+            pool.submit(shared.list_projects).result()
+        assert len(pool.submit(shared.list_projects).result()) == 1
 
 
 def shut_out(path: Path) -> sqlite3.Connection:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from kixo.errors import DataFolderError, OperatorError, RegistryLocked
 from kixo.files import make_folder, sync_folder
@@ -50,7 +51,10 @@ def open_engine(path: Path, wait_s: float) -> Engine:
         connection.execute("PRAGMA wal_autocheckpoint=1")
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    # Threads take turns with the one connection, each within the same time.
+    engine = create_engine(
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=max(wait_s, 0.1)
+    )
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -62,6 +66,8 @@ def faults(path: Path) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _fault(path, error.orig) from error
+    except NoConnection as error:
+        raise RegistryLocked(f"Too many ask the registry {path} at once.", "Try again in a moment.") from error
     except (sqlite3.Error, OSError) as error:
         raise _fault(path, error) from error
 

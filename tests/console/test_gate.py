@@ -4,6 +4,7 @@ import base64
 import hmac
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -381,6 +382,19 @@ def test_a_registry_that_cannot_be_read_is_told_and_metrics_go_on(tmp_path: Path
         assert client.get("/api/query").json()["code"] == "unavailable"
         assert client.get("/metrics").status_code == 200
         away.rename(registry)
+        assert client.get("/projects").status_code == 200
+
+
+def test_a_restored_registry_is_in_force_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, {}, projects=1) as server, logged_in(server) as client:
+        registry, backup = tmp_path / "registry.sqlite", tmp_path / "backup"
+        shutil.copyfile(registry, backup)
+        made = client.post("/projects", data={"csrf": csrf_token(client), "name": "Made later"})
+        assert "Made later" in client.get(made.headers["location"]).text
+        assert kixo("console", "sign-out", "--data-dir", tmp_path).returncode == 0
+        assert client.get("/projects").status_code == 401
+        backup.rename(registry)
+        assert "Made later" not in client.get("/projects").text
         assert client.get("/projects").status_code == 200
 
 
