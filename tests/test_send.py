@@ -242,6 +242,16 @@ class TestBadRows:
         summary = imported.run(shape={"defaults": {name: FULL[name] for name in FULL}})
         assert (summary.sent, summary.rejected, len(imported.server.events())) == (3, 1, 2)
 
+    @pytest.mark.parametrize("cell", ["x" * 100 + "\n", "a,b\n", 'say ""so""\n', "x"])
+    def test_a_cell_that_is_longer_than_any_event_is_one_bad_row(self, write: Write, cell: str) -> None:
+        long = f'tap,"{cell * (12_000_000 // len(cell))}",d,s,2026-04-08T12:00:00Z'
+        rows = [long, "tap,good,d,s,2026-04-08T12:00:00Z"]
+        importing = write("x.csv", "event_type,event_name,device_id,session_id,timestamp", *rows)
+        summary = importing.run(shape={"defaults": {"bundle_id": "b", "platform": "web"}})
+        assert (summary.sent, summary.rejected) == (2, 1)
+        assert summary.reasons[0].code == "too_long"
+        assert [event["event_name"] for event in importing.server.events()] == ["good"]
+
     def test_a_half_emoji_is_mended_as_the_server_mends_it(self, write: Write) -> None:
         imported = write("x.jsonl", json.dumps(FULL)[:-1] + ', "properties": {"a": "\\ud83d"}}')
         assert imported.run().rejected == 0

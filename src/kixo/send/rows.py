@@ -22,6 +22,8 @@ Text = bytes | Raw
 
 # A line that is longer is no event: what the server takes at most is 10 MiB.
 LINE_BYTES_MAX = 10 * 1024 * 1024
+# What is shown of a line that is too long.
+SHOWN_BYTES = 1000
 PARQUET_ROWS = 1000
 BOM = b"\xef\xbb\xbf"
 NULL = b"null"
@@ -96,7 +98,7 @@ def _skip_line(file: BinaryIO, line: bytes) -> int:
 def _json_row(number: int, line: bytes, end: Place, size: int) -> Row | BadRow:
     if size > LINE_BYTES_MAX:
         message = f"The line has {size} bytes, {LINE_BYTES_MAX} are allowed. Send less in one event."
-        return BadRow(number, "too_long", message, line[:1000], end)
+        return BadRow(number, "too_long", message, line[:SHOWN_BYTES], end)
     if not line.isascii() and not _is_utf8(line):
         return BadRow(number, "not_utf8", "The line is not UTF-8. Save the file as UTF-8.", line, end)
     text = mend_surrogates(line) if b"\\u" in line else line
@@ -120,22 +122,44 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
+class _TooLong(Exception):
+    """A row of CSV has more bytes than any event."""
+
+
 class _Lines:
-    """Lines of a CSV file as its reader wants them, which remembers what was read since it was last asked."""
+    """Lines of a CSV file as its reader wants them, which remembers what was read since it was last asked.
+
+    Iterating raises `_TooLong`; the row is read to its end with `skip` then.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._taken: list[bytes] = []
+        self._size = 0
 
     def __iter__(self) -> Iterator[str]:
         while line := self._file.readline(LINE_BYTES_MAX):
             self._taken.append(line)
+            self._size += len(line)
+            if self._size > LINE_BYTES_MAX:
+                raise _TooLong
             yield line.decode("utf-8", "surrogateescape")
 
     def take(self) -> list[bytes]:
         """The lines of the row that was just read."""
-        taken, self._taken = self._taken, []
+        taken, self._taken, self._size = self._taken, [], 0
         return taken
+
+    def skip(self, taken: list[bytes]) -> Place:
+        """Reads on to where the quotes of the row are closed; returns how many bytes and lines it has in all.
+
+        What stands within quotes is no row, whatever it looks like.
+        """
+        quotes = sum(line.count(b'"') for line in taken)
+        size, lines, last = sum(map(len, taken)), sum(line.endswith(b"\n") for line in taken), taken[-1]
+        while (quotes % 2 or not last.endswith(b"\n")) and (line := self._file.readline(LINE_BYTES_MAX)):
+            quotes, size, lines, last = quotes + line.count(b'"'), size + len(line), lines + line.endswith(b"\n"), line
+        return Place(size, lines + (not last.endswith(b"\n")))
 
 
 def _read_csv(file: BinaryIO, start: Place, typed: bool) -> Rows:
@@ -153,6 +177,13 @@ def _read_csv(file: BinaryIO, start: Place, typed: bool) -> Rows:
         problem = None
         try:
             row = next(cells, None)
+        except _TooLong:
+            number, taken = end.number + 1, lines.take()
+            whole = lines.skip(taken)
+            end = Place(end.offset + whole.offset, end.number + whole.number)
+            yield BadRow(number, "too_long", _too_long(whole), b"".join(taken)[:SHOWN_BYTES], end)
+            cells = csv.reader(iter(lines), strict=True)
+            continue
         except csv.Error as error:
             row, problem = [], f"The row is not CSV: {error}. Mend its quotes."
         taken = lines.take()
@@ -162,6 +193,13 @@ def _read_csv(file: BinaryIO, start: Place, typed: bool) -> Rows:
         if problem is None and not row:
             continue
         yield _csv_row(number, header, row or [], b"".join(taken), end, typed, problem)
+
+
+def _too_long(whole: Place) -> str:
+    return (
+        f"The row has {whole.offset} bytes in {whole.number} lines, {LINE_BYTES_MAX} bytes are allowed. "
+        "Send less in one event, or close its quotes."
+    )
 
 
 def _header(line: bytes) -> list[str]:
