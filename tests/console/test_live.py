@@ -15,6 +15,9 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from kixo.registry import open_registry
+from kixo.registry_login import renew_session_secret
+from kixo.settings import Settings
 from tests.conftest import Project, Server, event, running
 from tests.console.entering import logged_in
 from tests.console.looking import assert_accessible, screenshot
@@ -221,6 +224,15 @@ def test_a_place_that_is_none_is_no_error(served: Server, project: Project, plac
 
 def test_the_stream_needs_a_session(served: Server, project: Project) -> None:
     assert httpx.get(f"{served.console_url}/live/stream", params={"project": project.id}).status_code == 401
+
+
+def test_the_stream_ends_with_the_session(served: Server, project: Project) -> None:
+    with logged_in(served) as client, client.stream("GET", "/live/stream", params={"project": project.id}) as told:
+        lines = told.iter_lines()
+        assert next(lines) == "retry: 1000"
+        with open_registry(Settings(data_dir=served.folder)) as registry:
+            renew_session_secret(registry)
+        assert "event: ended" in list(lines)
 
 
 def test_everybody_can_use_the_page(tab: Page, served: Server, project: Project) -> None:

@@ -12,10 +12,13 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from kixo.console.assets import open_assets
+from kixo.console.navigation import Chosen
+from kixo.console.rendering import open_templates
 from kixo.http.browser import script_integrity
 from tests.browser.site import Site
-from tests.conftest import Project, Server, event, running
-from tests.console.entering import csrf_token, logged_in, login_link
+from tests.conftest import Project, Server, event
+from tests.console.entering import csrf_token, logged_in
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import wait_until
 
@@ -196,15 +199,32 @@ def test_home_is_the_start_page_until_the_project_has_an_event(tab: Page, served
     assert "/start" not in tab.url
 
 
-def test_a_first_project_is_made_by_a_form(stranger: Page, tmp_path: Path) -> None:
-    with running(tmp_path, {}, loader=True, projects=0) as server:
-        stranger.goto(login_link(server))
-        if stranger.get_by_label("Project").count() == 0:
-            stranger.get_by_label("Name").fill("Shop")
-            stranger.get_by_role("button", name="Make the project").click()
-            expect(stranger.locator("#messages")).to_contain_text("The project is made")
-            expect(stranger.locator("#project-id")).to_have_text(re.compile("kx_proj_"))
-        expect(stranger.locator("#waiting")).to_contain_text("Waiting for the first event…")
+def test_a_project_is_made_by_a_form_and_is_then_the_chosen_one(served: Server) -> None:
+    with logged_in(served) as client:
+        made = client.post("/start/project", data={"csrf": csrf_token(client), "name": "Shop"})
+        assert made.status_code == 303
+        page = client.get(made.headers["location"]).text
+        assert "The project is made. Now make a key of it." in page
+        assert "(Shop)" in page
+        assert "The project has no key yet." in page
+        refused = client.post("/start/project", data={"csrf": csrf_token(client), "name": "x" * 5000})
+        assert "That cannot be a project name." in client.get(refused.headers["location"]).text
+
+
+def test_where_there_is_no_project_the_page_offers_to_make_one() -> None:
+    chosen = Chosen(None, "production", [])
+    given = {
+        "chosen": chosen,
+        "link": chosen.link,
+        "csrf": "token",
+        "nonce": "",
+        "page": None,
+        "pages": (),
+        "path": "/",
+    }
+    text = open_templates(open_assets()).get_template("start.html").render(messages=[], **given)
+    assert 'action="/start/project"' in text
+    assert "Waiting" not in text
 
 
 def test_keys_and_projects_are_made_by_pages_of_the_console_only(served: Server, project: Project) -> None:

@@ -3,6 +3,7 @@ import { fill, type Rate, type Row, rateInWords, type Settled, setOutcome } from
 
 const ROWS_MAX = 200;
 const AGAIN_MS = 500;
+const AGAIN_MS_MAX = 10_000;
 
 const rows = document.getElementById("rows");
 if (rows) live(rows);
@@ -134,6 +135,7 @@ function openPanel(body: HTMLElement): Panel {
   const frame = aside.parentElement as HTMLElement;
   let shown = aside.querySelector<HTMLElement>(".whole")?.dataset.id;
   let timer = 0;
+  let asked = 0;
 
   function mark(): void {
     for (const row of body.querySelectorAll("[aria-current]")) row.removeAttribute("aria-current");
@@ -162,11 +164,15 @@ function openPanel(body: HTMLElement): Panel {
   /** Asks again until the tables have the event. */
   function watch(): void {
     const id = shown;
-    if (id && aside.querySelector("[data-again]")) timer = setTimeout(() => load(id, false), AGAIN_MS);
+    if (!id || !aside.querySelector("[data-again]")) return;
+    // Less and less often: a loader that stands still for long needs no questions.
+    asked += 1;
+    timer = setTimeout(() => load(id, false), Math.min(asked * AGAIN_MS, AGAIN_MS_MAX));
   }
 
   function open(id: string, focus: boolean): void {
     shown = id;
+    asked = 0;
     aside.hidden = false;
     frame.classList.add("with-event");
     mark();

@@ -3,6 +3,7 @@
 It begins with the first watcher and ends with the last: where nobody watches, nothing is read.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from kixo.errors import KixoError
 
 POLL_S = 0.1
 FAULT_WAIT_S = 1.0
+FOLLOWER_NICE = 10
 
 # What reading the log can fail with and be tried again; anything else is a defect.
 FAILURES = (OSError, KixoError)
@@ -69,6 +71,8 @@ class Follower:
             watcher.end()
 
     def _run(self) -> None:
+        # What answers clients goes first.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), FOLLOWER_NICE)
         following: Following | None = None
         while watches := self._present():
             try:

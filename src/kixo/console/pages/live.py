@@ -33,6 +33,8 @@ def routes() -> list[BaseRoute]:
 
 async def show(request: Request) -> Response:
     """The page, with the newest rows and, where the address names one, a whole event."""
+    # Whoever looks at events may soon open one.
+    console_of(request).pool.warm()
     chosen = await run_in_threadpool(choose, request)
     wanted, place = _filter(request, chosen), _place(request)
     rows = await run_in_threadpool(look, console_of(request).sources, wanted) if chosen.project else []
