@@ -161,6 +161,22 @@ class TestAPerson:
         link = chart.get_by_role("link", name="Open in Explore").get_attribute("href")
         assert parse_qs(urlsplit(link or "").query)["sql"] == [sql]
 
+    def test_is_led_to_the_questions_that_are_ready_to_ask(self, tab: Page, served: Server, shop: Project) -> None:
+        tab.goto(overview(served, shop, span="week"))
+        loaded(tab)
+        tab.get_by_role("link", name="Retention").click()
+        tab.wait_for_url("**/explore?*")
+        assert parse_qs(urlsplit(tab.url).query)["question"] == ["retention"]
+        expect(tab.get_by_role("main")).to_contain_text("WITH present AS")
+
+    def test_opens_explore_with_the_sql_of_a_list(self, tab: Page, served: Server, shop: Project) -> None:
+        tab.goto(overview(served, shop))
+        loaded(tab)
+        places = tab.locator("#top-apps")
+        places.locator("summary").click()
+        places.get_by_role("link", name="Open in Explore").click()
+        expect(tab.get_by_role("main")).to_contain_text("SELECT platform, bundle_id, count(*) AS events")
+
     def test_takes_a_line_away_by_keyboard_and_brings_it_back(self, tab: Page, served: Server, shop: Project) -> None:
         tab.goto(overview(served, shop))
         loaded(tab)

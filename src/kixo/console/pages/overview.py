@@ -60,6 +60,10 @@ CARDS = (
 )
 
 
+# What the page does not answer itself.
+MORE = ("funnel", "retention", "actives", "paths")
+
+
 class Asked(NamedTuple):
     """What a page or card is about: the span by its `name`, and the span itself; `query` repeats it in addresses."""
 
@@ -95,6 +99,7 @@ async def show(request: Request) -> Response:
         mistake=mistake,
         spans=SPANS,
         cards=CARDS,
+        questions=[find_question(name) for name in MORE],
         loaded=cards,
         bucket_s=asked.span.bucket_us // 1_000_000,
     )
