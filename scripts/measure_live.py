@@ -26,7 +26,7 @@ from kixo.bench.traffic import Credential, Shape
 from kixo.bench.trial import Trial, drive
 from kixo.layout import Layout
 from kixo.registry import open_registry
-from kixo.registry_login import create_login_token
+from kixo.registry.login import create_login_token
 from kixo.settings import Settings
 
 WARM_UP_S = 1.5

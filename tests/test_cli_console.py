@@ -7,8 +7,8 @@ import pytest
 
 from kixo.layout import Layout
 from kixo.registry import open_registry
-from kixo.registry_login import session_secret, use_login_token
-from kixo.registry_tokens import find_live_read_token
+from kixo.registry.login import session_secret, use_login_token
+from kixo.registry.tokens import find_live_read_token
 from kixo.server_card import ServerCard, write_server_card
 from kixo.settings import Settings
 from tests.test_cli_project import Kixo, kixo

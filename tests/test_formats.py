@@ -17,7 +17,7 @@ from kixo.layout import Layout
 from kixo.log import segment
 from kixo.log.writer import LocalLogWriter
 from kixo.metric_file import layout_name
-from kixo.registry_schema import SCHEMA_VERSION
+from kixo.registry.schema import SCHEMA_VERSION
 from kixo.server.child import make_metric_folder
 from kixo.settings import Settings
 from tests.conftest import make_projects

@@ -37,13 +37,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "kixo.load_record",
         "kixo.refused",
         "kixo.registry",
-        "kixo.registry_file",
-        "kixo.registry_login",
-        "kixo.registry_replays",
-        "kixo.registry_saved",
-        "kixo.registry_schema",
-        "kixo.registry_tables",
-        "kixo.registry_tokens",
     ),
     (
         "kixo.formats",

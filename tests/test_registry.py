@@ -13,10 +13,9 @@ from random import Random, SystemRandom
 
 import pytest
 
-from kixo import registry_tables
 from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError, RegistryLocked
 from kixo.layout import Layout
-from kixo.registry import POLL_WAIT_S, Refresh, Registry, SnapshotSource, open_registry
+from kixo.registry import POLL_WAIT_S, Refresh, Registry, SnapshotSource, open_registry, tables
 from kixo.settings import Settings
 from kixo.snapshot import Sender, Snapshot, key_hash
 
@@ -169,7 +168,7 @@ def test_a_key_belongs_to_one_project_for_good(registry: Registry) -> None:
 
 
 def test_keys_of_a_project_are_bounded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_tables, "KEYS_PER_PROJECT_MAX", 1)
+    monkeypatch.setattr(tables, "KEYS_PER_PROJECT_MAX", 1)
     project = registry.create_project()
     registry.create_key(project.id)
     with pytest.raises(BadArgument, match="which is the most"):
@@ -443,7 +442,7 @@ def in_process(work: Callable[..., None], *arguments: object) -> int | None:
 
 def die_in_the_middle_of_a_change(path: Path) -> None:
     with opened(path)._changing() as connection:
-        registry_tables.insert_project(connection, registry_tables.Project(1, "half", "", 0))
+        tables.insert_project(connection, tables.Project(1, "half", "", 0))
         os.kill(os.getpid(), signal.SIGKILL)
 
 

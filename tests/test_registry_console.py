@@ -9,11 +9,10 @@ from random import Random
 
 import pytest
 
-from kixo import registry_replays, registry_saved, registry_tokens
 from kixo.errors import BadArgument
 from kixo.layout import Layout
-from kixo.registry import Registry
-from kixo.registry_login import (
+from kixo.registry import Registry, replays, tokens
+from kixo.registry.login import (
     LOGIN_TOKENS_MAX,
     create_login_token,
     has_session_secret,
@@ -21,9 +20,9 @@ from kixo.registry_login import (
     session_secret,
     use_login_token,
 )
-from kixo.registry_replays import find_replays, list_replays, record_replays
-from kixo.registry_saved import delete_saved_query, find_saved_query, list_saved_queries, save_query
-from kixo.registry_tokens import create_read_token, find_live_read_token, list_read_tokens, revoke_read_token
+from kixo.registry.replays import find_replays, list_replays, record_replays
+from kixo.registry.saved import delete_saved_query, find_saved_query, list_saved_queries, save_query
+from kixo.registry.tokens import create_read_token, find_live_read_token, list_read_tokens, revoke_read_token
 
 NOW_US = 1_775_650_000_000_000
 
@@ -178,7 +177,7 @@ def test_read_tokens_have_good_names_and_are_bounded(registry: Registry, monkeyp
     for name in ("x" * 201, "two\nlines", "\x1b[2J"):
         with pytest.raises(BadArgument, match="token's name"):
             create_read_token(registry, name)
-    monkeypatch.setattr(registry_tokens, "READ_TOKENS_MAX", 1)
+    monkeypatch.setattr(tokens, "READ_TOKENS_MAX", 1)
     create_read_token(registry)
     with pytest.raises(BadArgument, match="which is the most"):
         create_read_token(registry)
@@ -221,7 +220,7 @@ def test_a_query_that_cannot_be_saved_says_why(registry: Registry, monkeypatch: 
             save_query(registry, *arguments)
     with pytest.raises(BadArgument, match="no such saved query"):
         delete_saved_query(registry, "q_nobody")
-    monkeypatch.setattr(registry_saved, "SAVED_QUERIES_MAX", 2)
+    monkeypatch.setattr("kixo.registry.saved.SAVED_QUERIES_MAX", 2)
     with pytest.raises(BadArgument, match="which is the most"):
         save_query(registry, "Third", "SELECT 1")
     assert list_saved_queries(registry) == [saved, other]
@@ -249,7 +248,7 @@ def test_many_replays_are_kept_at_once_and_their_number_is_bounded(
     places = [(0, offset, index) for offset in range(1000) for index in range(5)]
     record_replays(registry, "log", [(place, "accepted") for place in places])
     assert len(find_replays(registry, "log", places)) == 5000
-    monkeypatch.setattr(registry_replays, "REPLAYS_MAX", 5000)
+    monkeypatch.setattr(replays, "REPLAYS_MAX", 5000)
     with pytest.raises(BadArgument, match="Replay fewer"):
         record_replays(registry, "log", [((1, 1, 1), "accepted")])
     assert find_replays(registry, "log", [(1, 1, 1)]) == {}

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from kixo.registry import open_registry
-from kixo.registry_schema import migrate
+from kixo.registry.schema import migrate
 from kixo.settings import Settings
 from tests.conftest import Server, event, running
 from tests.test_server import kixo, query, wait_until

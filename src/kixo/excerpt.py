@@ -3,7 +3,7 @@
 A request that cannot be read can hold a key anywhere and in any spelling: cut off, escaped, percent-encoded, under
 another name. So nothing is blanked here because it looks like a key. It is the other way round: of a broken body only
 what JSON itself is made of and a fixed list of words are kept, all else becomes stars. A key has no blank and none of
-`" \\ { } [ ] , :` in it and is no such word (`kixo.registry_tables`), so it lies within what becomes stars; so does
+`" \\ { } [ ] , :` in it and is no such word (`kixo.registry.tables`), so it lies within what becomes stars; so does
 each part of it that an escape sets apart. A value that a message repeats is kept only where it is too short for a key,
 a number or a time, or such a word.
 """

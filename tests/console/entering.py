@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import httpx
 
 from kixo.registry import open_registry
-from kixo.registry_login import create_login_token
+from kixo.registry.login import create_login_token
 from kixo.settings import Settings
 from tests.conftest import Server
 

@@ -18,8 +18,8 @@ from kixo.console.gate import BODY_BYTES_MAX
 from kixo.console.hosts import is_known_host
 from kixo.console.navigation import PAGES
 from kixo.registry import open_registry
-from kixo.registry_login import create_login_token, session_secret
-from kixo.registry_tokens import create_read_token, revoke_read_token
+from kixo.registry.login import create_login_token, session_secret
+from kixo.registry.tokens import create_read_token, revoke_read_token
 from kixo.settings import Settings
 from tests.conftest import Project, Server, running
 from tests.console.entering import csrf_token, logged_in, login_link

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from kixo.registry import open_registry
-from kixo.registry_login import renew_session_secret
+from kixo.registry.login import renew_session_secret
 from kixo.settings import Settings
 from tests.conftest import Project, Server, event, running
 from tests.console.entering import logged_in

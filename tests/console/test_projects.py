@@ -7,7 +7,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from kixo.registry import open_registry
-from kixo.registry_tokens import find_live_read_token
+from kixo.registry.tokens import find_live_read_token
 from kixo.settings import Settings
 from tests.conftest import Project, Server, event, running
 from tests.console.entering import csrf_token, logged_in, login_link

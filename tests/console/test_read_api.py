@@ -25,7 +25,7 @@ from schemathesis.specs.openapi import checks
 
 from kixo.console.api.document import ERRORS
 from kixo.registry import open_registry
-from kixo.registry_tokens import create_read_token, revoke_read_token
+from kixo.registry.tokens import create_read_token, revoke_read_token
 from kixo.settings import Settings
 from tests.conftest import Project, Server, event, running
 from tests.console.entering import csrf_token, logged_in

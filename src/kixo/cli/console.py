@@ -3,7 +3,7 @@
 from kixo.cli.options import Json, takes_settings
 from kixo.output import print_json, print_line
 from kixo.registry import open_registry
-from kixo.registry_login import create_login_token, renew_session_secret
+from kixo.registry.login import create_login_token, renew_session_secret
 from kixo.server_card import console_url
 from kixo.settings import Settings
 

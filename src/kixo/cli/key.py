@@ -12,7 +12,7 @@ from kixo.cli.options import Json, takes_settings
 from kixo.errors import BadArgument
 from kixo.output import print_json, print_line, print_table
 from kixo.registry import open_registry
-from kixo.registry_tables import KeyRecord
+from kixo.registry.tables import KeyRecord
 from kixo.settings import Settings
 from kixo.timestamp import format_us
 

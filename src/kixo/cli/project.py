@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from kixo.cli.options import Json, takes_settings
 from kixo.output import print_json, print_table
 from kixo.registry import open_registry
-from kixo.registry_tables import Project
+from kixo.registry.tables import Project
 from kixo.settings import Settings
 from kixo.timestamp import format_us
 

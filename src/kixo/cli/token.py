@@ -12,7 +12,7 @@ from kixo.cli.key import read_key
 from kixo.cli.options import Json, takes_settings
 from kixo.output import print_json, print_line, print_table
 from kixo.registry import open_registry
-from kixo.registry_tokens import ReadToken, create_read_token, list_read_tokens, revoke_read_token
+from kixo.registry.tokens import ReadToken, create_read_token, list_read_tokens, revoke_read_token
 from kixo.settings import Settings
 from kixo.timestamp import format_us
 

@@ -29,8 +29,8 @@ from kixo.console.failures import answer_failure
 from kixo.console.hosts import is_known_host
 from kixo.console.sessions import Session, is_token_of, read_session
 from kixo.errors import BodyTooLarge, Forbidden, InvalidRequest, OperatorError, RequestError, Unauthorized
-from kixo.registry_login import session_secret
-from kixo.registry_tokens import find_live_read_token
+from kixo.registry.login import session_secret
+from kixo.registry.tokens import find_live_read_token
 from kixo.server_card import public_url
 
 OPEN = {"/metrics", "/healthz", "/login"}

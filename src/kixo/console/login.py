@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute, Route
 
 from kixo.console.context import console_of
 from kixo.console.sessions import end_session, write_session
-from kixo.registry_login import session_secret, use_login_token
+from kixo.registry.login import session_secret, use_login_token
 
 
 class Told(NamedTuple):

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from kixo.console.context import console_of
 from kixo.errors import NotFound
 from kixo.event import ENVIRONMENTS
-from kixo.registry_tables import Project
+from kixo.registry.tables import Project
 
 PROJECTS_SHOWN_MAX = 200
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from kixo.errors import BadArgument
 from kixo.registry import Registry
-from kixo.registry_replays import REPLAYS_MAX, RejectedPlace, count_replays, find_replays, list_replays, record_replays
+from kixo.registry.replays import REPLAYS_MAX, RejectedPlace, count_replays, find_replays, list_replays, record_replays
 from kixo.rejected.selection import Place
 
 OUTCOME = "replayed"

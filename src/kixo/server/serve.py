@@ -12,7 +12,7 @@ from kixo.layout import Layout
 from kixo.log.folder import ensure_log
 from kixo.metric_file import MetricFile
 from kixo.registry import Registry, open_registry
-from kixo.registry_login import create_login_token, has_session_secret, session_secret
+from kixo.registry.login import create_login_token, has_session_secret, session_secret
 from kixo.server.addresses import reserve
 from kixo.server.child import make_metric_folder
 from kixo.server.data_folder import DataFolder

@@ -26,7 +26,7 @@ from kixo.query.answer import Answer
 from kixo.query.caps import QueryCaps
 from kixo.query.questions import QUESTIONS, SPANS, ask, find_question, named_span
 from kixo.query.views import COMPUTED, SESSIONS_BETWEEN_SENTENCE
-from kixo.registry_saved import delete_saved_query, find_saved_query, list_saved_queries, save_query
+from kixo.registry.saved import delete_saved_query, find_saved_query, list_saved_queries, save_query
 from kixo.settings import MIB
 from kixo.timestamp import format_us
 

@@ -20,7 +20,7 @@ from kixo.console.sessions import read_session
 from kixo.console.whole_event import WholeEvent, read_log_event, whole_event
 from kixo.errors import NotFound
 from kixo.event import EVENT_NAME_LENGTH_MAX, EVENT_TYPES, PLATFORMS
-from kixo.registry_login import session_secret
+from kixo.registry.login import session_secret
 from kixo.timestamp import DAY_US, parse_us
 
 BLANK = Row(id="", at="", outcome="accepted")

@@ -18,8 +18,8 @@ from kixo.console.traffic import Use
 from kixo.errors import BadArgument, RateLimited
 from kixo.key_use import KeyUse, read_key_use
 from kixo.refused import read_refused
-from kixo.registry_tables import KeyRecord, Project
-from kixo.registry_tokens import ReadToken, create_read_token, list_read_tokens, revoke_read_token
+from kixo.registry.tables import KeyRecord, Project
+from kixo.registry.tokens import ReadToken, create_read_token, list_read_tokens, revoke_read_token
 from kixo.settings import Settings
 
 KEYS_SHOWN_MAX = 200

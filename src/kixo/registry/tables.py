@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from kixo.errors import BadArgument
 from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, REJECTION_CODES, BatchRequest, Event
-from kixo.registry_schema import KEYS, NAME_LENGTH_MAX, PROJECTS, STATE
+from kixo.registry.schema import KEYS, NAME_LENGTH_MAX, PROJECTS, STATE
 from kixo.snapshot import KEY_LENGTH_MAX, KEY_LENGTH_MIN, Sender, key_hash
 
 # Neither a flag nor a way out of a folder, wherever somebody may put it.

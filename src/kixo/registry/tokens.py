@@ -6,7 +6,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from kixo.errors import BadArgument
 from kixo.registry import Registry
-from kixo.registry_schema import NAME_LENGTH_MAX, READ_TOKENS
+from kixo.registry.schema import NAME_LENGTH_MAX, READ_TOKENS
 from kixo.snapshot import key_hash
 
 PREFIX = "kx_read_"

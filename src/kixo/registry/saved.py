@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from kixo.errors import BadArgument
 from kixo.registry import Registry
-from kixo.registry_schema import NAME_LENGTH_MAX, SAVED_QUERIES
+from kixo.registry.schema import NAME_LENGTH_MAX, SAVED_QUERIES
 
 SAVED_QUERIES_MAX = 1000
 SQL_LENGTH_MAX = 100_000

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, delete, func, insert, select
 
 from kixo.registry import Registry
-from kixo.registry_schema import LOGIN_TOKENS, SESSION_SECRETS
+from kixo.registry.schema import LOGIN_TOKENS, SESSION_SECRETS
 from kixo.snapshot import key_hash
 
 SECRET_BYTES = 32

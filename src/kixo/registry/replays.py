@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 
 from kixo.errors import BadArgument
 from kixo.registry import Registry
-from kixo.registry_schema import NAME_LENGTH_MAX, REPLAYS
+from kixo.registry.schema import NAME_LENGTH_MAX, REPLAYS
 
 REPLAYS_MAX = 1_000_000
 # Places in one statement: SQLite takes 32,766 parameters.

@@ -17,12 +17,11 @@ from typing import NamedTuple, Self
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from kixo import registry_schema as schema
-from kixo import registry_tables as tables
 from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError
 from kixo.layout import Layout
-from kixo.registry_file import create, faults, open_engine
-from kixo.registry_tables import KeyRecord, Project
+from kixo.registry import schema, tables
+from kixo.registry.file import create, faults, open_engine
+from kixo.registry.tables import KeyRecord, Project
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
 from kixo.timestamp import now_us
@@ -67,7 +66,7 @@ class Registry:
     Each process opens its own, and forks before it does. Every method raises `RegistryLocked` when another process
     holds the registry for longer than `wait_s` seconds, and `DataFolderError` when the file cannot be used.
     `now_us` tells microseconds since 1970; `randomness` makes the keys, so outside of tests it is a `SystemRandom`.
-    What else the registry keeps has modules of its own, `registry_login` and others: their functions take a registry.
+    What else the registry keeps has modules of its own here, such as `login`: their functions take a registry.
     """
 
     def __init__(
