@@ -84,6 +84,7 @@ def test_a_newcomer_finds_the_reason_mends_it_and_sees_the_events(tab: Page, ser
     assert_accessible(tab)
     screenshot(tab, "rejected-replayed")
     wait_until(lambda: stored(served, project) == ["/page/0", "/page/1", "/page/2"])
+    expect(tab.get_by_role("link", name="See them in Explore")).to_be_visible()
     sql = tab.locator("#see").inner_text()
     assert {row["device_id"] for row in ask(served, sql)} == {"unknown"}
 
