@@ -24,7 +24,8 @@ def test_the_chosen_project_and_environment_stay_from_page_to_page(tab: Page, se
     tab.get_by_label("Environment", exact=True).select_option("staging")
     tab.get_by_role("button", name="Show", exact=True).click()
     for page in PAGES:
-        tab.get_by_role("link", name=page.title, exact=True).click()
+        # By the menu: pages link to each other, too.
+        tab.get_by_role("navigation", name="Pages").get_by_role("link", name=page.title, exact=True).click()
         tab.wait_for_url(f"**{page.path}?project={project.id}&environment=staging")
         assert tab.get_by_label("Project", exact=True).input_value() == project.id
         assert tab.get_by_label("Environment", exact=True).input_value() == "staging"
