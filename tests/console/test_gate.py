@@ -5,6 +5,7 @@ import hmac
 import json
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -271,6 +272,25 @@ def test_a_name_that_nobody_gave_it_is_refused_for_every_path(anonymous: httpx.C
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:9", "127.9.9.9", "[::1]:8001", "[::1]"])
 def test_every_name_of_this_machine_is_known(anonymous: httpx.Client, host: str) -> None:
     assert anonymous.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+        (b"GET /projects HTTP/1.0\r\n\r\n", 401),
+        (b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
+        (b"GET http://evil.example/healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 400),
+    ],
+)
+def test_a_request_without_one_clear_name_is_taken_from_old_programs_only(
+    served: Server, head: bytes, status: int
+) -> None:
+    address = httpx.URL(served.console_url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as wire:
+        wire.sendall(head)
+        assert int(wire.makefile("rb").readline().split()[1]) == status
 
 
 def asked_by(host: str, **settings: str) -> bool:

@@ -21,7 +21,7 @@ from kixo.errors import (
 
 # What a person can do where the message alone does not say.
 NEXT_STEPS = {
-    "unauthorized": "Run `kixo console login-link` on the server and open the link that it prints.",
+    "unauthorized": "Run this on the server, in the folder in which you start it, and open the link that it prints:",
     "not_found": "The pages that there are stand in the menu of the console.",
     "method_not_allowed": "Go back to the page and use what it offers.",
     "internal": "Load the page again. The log of the server has the details.",

@@ -13,11 +13,16 @@ from starlette.requests import Request
 from kixo.settings import Settings
 
 WILDCARDS = {"0.0.0.0", "::"}
+# HTTP/1.0, as the standard of the interface writes it and as the server does.
+OLD = {"1.0", "1"}
 
 
 def is_known_host(request: Request, settings: Settings) -> bool:
-    """Whether the request's `Host` is a name of ours."""
+    """Whether the request's `Host` is a name of ours; HTTP/1.0 may have none, as only programs send it, no browser."""
     hosts = request.headers.getlist("host")
+    # The server shows a header that is not there as an empty one.
+    if hosts in ([], [""]):
+        return request.scope["http_version"] in OLD
     if len(hosts) != 1:
         return False
     name = _name_of(hosts[0])
