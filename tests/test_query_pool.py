@@ -407,6 +407,22 @@ def test_a_closed_pool_starts_nothing(lake: Path) -> None:
     run(work())
 
 
+def test_closing_does_not_wait_for_a_process_that_only_loads(
+    lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+    async def work() -> None:
+        async with opened(lake) as pool:
+            pool.warm()
+            await until(lambda: any(Path(tempfile.gettempdir()).iterdir()))
+
+    run(work())
+
+
 def test_a_process_that_cannot_start_is_told_in_a_sentence(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with opened(lake) as pool:

@@ -81,6 +81,8 @@ class _Query:
             self.process.stop()
         elif not self.called.done():
             self.called.set_exception(stopped())
+            # One that has its turn and waits for its process will never look there.
+            self.called.exception()
 
 
 class QueryPool:
@@ -94,7 +96,7 @@ class QueryPool:
         self._queries: dict[str, _Query] = {}
         self._idle: dict[QueryProcess, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._warming: asyncio.Task[None] | None = None
+        self._warming: _Query | None = None
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._closed = False
@@ -133,7 +135,8 @@ class QueryPool:
     def warm(self) -> None:
         """Somebody is there who may soon ask: lets one process be ready, where there is none."""
         if not (self._closed or self._queries or self._idle or self._warming):
-            self._warming = self._spawn(self._warm())
+            self._warming = _Query()
+            self._spawn(self._warm(self._warming))
 
     def state(self) -> PoolState:
         """What goes on."""
@@ -143,7 +146,7 @@ class QueryPool:
     def stop(self) -> None:
         """Stops every query, of which whoever asked hears, and takes no more; `close` comes later."""
         self._closed = True
-        for query in list(self._queries.values()):
+        for query in (*self._queries.values(), *([self._warming] if self._warming else [])):
             query.stop()
 
     async def close(self) -> None:
@@ -231,8 +234,7 @@ class QueryPool:
             self._report.error("query_process_not_started", reason=str(error))
             raise QueryLost(f"No process could be started for the query: {error.strerror}.", "Try again.") from error
 
-    async def _warm(self) -> None:
-        query = _Query()
+    async def _warm(self, query: _Query) -> None:
         try:
             with suppress(QueryFailed):
                 self._keep(await self._start(query))
