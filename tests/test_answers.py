@@ -17,7 +17,7 @@ import httpx
 import pytest
 import zstandard
 
-from kixo.errors import BodyTooLarge
+from kixo.errors import BodyTooLarge, Unavailable
 from kixo.http.application import Application, Notes
 from kixo.http.body import BodyReader
 from kixo.metric_file import MetricFile
@@ -366,6 +366,18 @@ def test_a_cap_below_the_size_of_bodies_that_are_read_whole_is_a_cap() -> None:
             stream: Any = Body(bytes(1025))
             with pytest.raises(BodyTooLarge, match="The body is 1025 bytes, 1024 bytes are allowed"):
                 await bodies.read(stream, 1025)
+
+    asyncio.run(run())
+
+
+def test_what_a_body_inflates_to_counts_as_held() -> None:
+    async def run() -> None:
+        with closing(BodyReader(Settings(inflight_bytes_max=MIB))) as bodies:
+            bodies.hold(bytes(MIB))
+            with pytest.raises(Unavailable, match="holds as many bodies as it may"):
+                bodies.hold(b"x")
+            bodies.release(bytes(MIB))
+            bodies.hold(b"x")
 
     asyncio.run(run())
 

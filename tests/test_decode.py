@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from msgspec import json as msgspec_json
 
 from fuzz.target import events_as_sent
 from kixo import depth, stored
-from kixo.decode import VECTOR_BYTES_MIN, credentials, decode_request, judge_events, open_request
+from kixo.decode import VECTOR_BYTES_MIN, credentials, decode_request, judge_events, mend_surrogates, open_request
 from kixo.depth import DEPTH_KEPT, at_any_depth, depth_of, flatten_below
 from kixo.errors import InvalidJSON, InvalidRequest
 from kixo.event import PROPERTIES_DEPTH_MAX, REJECTION_CODES
@@ -242,6 +243,38 @@ def test_counting_millions_of_elements_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("look", "text"),
+    [
+        (depth_of, b'{"a":"' + b'\\"' * (2 * MIB) + b'"}'),
+        (depth_of, b"[" * (2 * MIB) + b"]" * (2 * MIB)),
+        (lambda text: flatten_below(text, DEPTH_KEPT), b"[" * (2 * MIB) + b"]" * (2 * MIB)),
+        (mend_surrogates, b'"' + rb"\u0000" * (4 * MIB // 6) + b'"'),
+        (mend_surrogates, b'"' + rb"\ud800" + rb"\u0000" * (MIB // 6) + b'"'),
+    ],
+)
+def test_the_oddest_text_takes_a_few_times_a_piece_of_memory(look: Callable[[bytes], object], text: bytes) -> None:
+    tracemalloc.start()
+    try:
+        look(text)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(text) + 24 * depth.PIECE_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@settings(deadline=None)
+@given(VALUES, st.booleans(), st.integers(1, 40), st.integers(1, 4))
+def test_where_pieces_end_changes_nothing(value: object, ascii_only: bool, piece: int, kept: int) -> None:
+    text = written(value, ascii_only=ascii_only, indent=1)
+    whole = depth_of(text), flatten_below(text, kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(depth, "PIECE_BYTES", piece)
+        assert (depth_of(text), flatten_below(text, kept)) == whole
 
 
 @pytest.mark.parametrize("place", ["envelope", "event"])

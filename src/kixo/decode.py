@@ -45,6 +45,7 @@ _decode_text = json.Decoder(str).decode
 
 # Escapes that need a closer look: surrogates, which may be alone, and U+0000.
 _ODD_ESCAPE = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
@@ -56,6 +57,11 @@ _BACKSLASH = b"\\"
 _OPEN_BRACE, _OPEN_BRACKET = ord("{"), ord("[")
 # From here on numpy counts faster than bytes do.
 VECTOR_BYTES_MIN = 8 * 1024
+# Up to this the events of a batch are counted by taking them apart, which is many times as fast.
+COUNTED_WHOLE_BYTES_MAX = 512 * 1024
+# Envelopes mostly begin with the project.
+LOOKED_AT_BYTES = 1024
+_PROJECT_MEMBER = re.compile(rb'"project_id"\s{0,16}:\s{0,16}"([^"\\]{1,128})"')
 
 
 def decode_request(body: bytes) -> BatchRequest | None:
@@ -124,6 +130,8 @@ class OpenedRequest(NamedTuple):
 
     def event_count(self) -> int:
         """How many events there are. There can be five million, which as objects take forty times their bytes."""
+        if len(self.batch) <= COUNTED_WHOLE_BYTES_MAX:
+            return len(_decode_list(self.batch))
         return count_elements(bytes(self.batch))
 
     @property
@@ -144,6 +152,12 @@ def open_request(body: bytes) -> OpenedRequest:
         batch=_envelope_batch(members),
         sent_at=_envelope_instant(members, "sent_at"),
     )
+
+
+def likely_project(body: bytes) -> str | None:
+    """What a body seems to call its project, by a look at its first bytes; whether it does has to be found out."""
+    found = _PROJECT_MEMBER.search(body, 0, LOOKED_AT_BYTES)
+    return None if found is None else found[1].decode("utf-8", "replace")
 
 
 def credentials(body: bytes) -> tuple[str, str] | None:
@@ -177,9 +191,14 @@ def _raise_invalid_json(reason: str, position: int) -> NoReturn:
 
 def mend_surrogates(body: bytes) -> bytes:
     """Lone surrogate escapes become U+FFFD, in place and of the same length, so positions stay true."""
-    if _ODD_ESCAPE.search(body) is None:
+    if _SURROGATE.search(body) is None:
         return body
-    return _ESCAPE.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
+    # One by one: a body can have two million escapes, and what `sub` makes of them takes forty times its bytes.
+    mended = bytearray(body)
+    for found in _ESCAPE.finditer(body):
+        if found.start(1) >= 0:
+            mended[found.start() : found.end()] = b"\\ufffd"
+    return bytes(mended)
 
 
 def _envelope_text(members: dict[str, Raw], name: str, length_max: int | None) -> str:

@@ -1,12 +1,12 @@
 """How deep JSON is nested, without recursion, and so for any depth at all.
 
-Works on whole bodies with numpy: a quote opens or closes a string unless an odd number of backslashes stands before
-it; brackets outside strings raise and lower the depth.
+Works on bodies with numpy: a quote opens or closes a string unless an odd number of backslashes stands before it;
+brackets outside strings raise and lower the depth. A piece at a time, since that takes many times a text's memory.
 """
 
 import re
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _COMMA = ord(",")
 _EMPTY_ARRAY = re.compile(rb"\[\s*\]")
 _ESCAPED = re.compile(rb"\\*.", re.DOTALL)
-# So much is looked at in one go, where all at once would cost many times the memory of the text.
 PIECE_BYTES = 1024 * 1024
 
 
@@ -43,23 +42,48 @@ def at_any_depth(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
 
 def depth_of(text: bytes) -> int:
     """The deepest nesting in a JSON text; `{}` has depth 1."""
-    return int(_depths(np.frombuffer(text, np.uint8)).max(initial=0))
+    return max((int(piece.depths.max(initial=0)) for piece in _pieces(text)), default=0)
 
 
 def count_elements(text: bytes) -> int:
     """How many elements a JSON array has, for a small part of the memory that decoding them would take."""
     if _EMPTY_ARRAY.fullmatch(text):
         return 0
-    commas = depth = start = 0
+    return 1 + sum(int(np.count_nonzero((piece.data == _COMMA) & (piece.depths == 1))) for piece in _pieces(text))
+
+
+def flatten_below(text: bytes, depth_kept: int) -> bytes:
+    """The text with whatever stands inside brackets of `depth_kept` blanked, its length unchanged."""
+    flat = bytearray(text)
+    start = 0
+    for piece in _pieces(text):
+        # The brackets themselves stay and enclose nothing, so that both objects and arrays remain whole. They are the
+        # bytes that have the lesser depth on one side.
+        before = np.concatenate([np.array([piece.depth_before], np.int32), piece.depths[:-1]])
+        deep = np.minimum(piece.depths, before) >= depth_kept
+        np.frombuffer(flat, np.uint8, len(deep), start)[deep] = ord(" ")
+        start += len(deep)
+    return bytes(flat)
+
+
+class _Piece(NamedTuple):
+    """Some bytes of a text, with blanks for those in strings; the depth after each, and before the first."""
+
+    data: npt.NDArray[np.uint8]
+    depths: npt.NDArray[np.int32]
+    depth_before: int
+
+
+def _pieces(text: bytes) -> Iterator[_Piece]:
+    depth = start = 0
     is_inside = False
     while start < len(text):
         end = _piece_end(text, start)
         data = np.frombuffer(text, np.uint8, end - start, start)
         inside = _in_string(data) ^ is_inside
-        depths = _steps(data, ~inside).cumsum(dtype=np.int32) + depth
-        commas += int(np.count_nonzero((data == _COMMA) & ~inside & (depths == 1)))
+        depths = _steps(data, ~inside).cumsum(dtype=np.int32) + np.int32(depth)
+        yield _Piece(np.where(inside, np.uint8(ord(" ")), data), depths, depth)
         start, depth, is_inside = end, int(depths[-1]), bool(inside[-1])
-    return commas + 1
 
 
 def _piece_end(text: bytes, start: int) -> int:
@@ -69,21 +93,6 @@ def _piece_end(text: bytes, start: int) -> int:
         return len(text)
     found = _ESCAPED.match(text, end)
     return found.end() if text[end - 1] == _BACKSLASH and found is not None else end
-
-
-def flatten_below(text: bytes, depth_kept: int) -> bytes:
-    """The text with whatever stands inside brackets of `depth_kept` blanked, its length unchanged."""
-    data = np.frombuffer(text, np.uint8)
-    # The brackets themselves stay and enclose nothing, so that both objects and arrays remain whole. They are the
-    # bytes that have the lesser depth on one side.
-    depths = _depths(data)
-    before = np.concatenate([np.zeros(1, np.int32), depths[:-1]])
-    return np.where(np.minimum(depths, before) >= depth_kept, np.uint8(ord(" ")), data).tobytes()
-
-
-def _depths(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """The depth after each byte."""
-    return np.cumsum(_steps(data, ~_in_string(data)), dtype=np.int32)
 
 
 def _steps(data: npt.NDArray[np.uint8], outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:

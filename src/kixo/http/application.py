@@ -147,13 +147,14 @@ class Application:
         if query and await self._asks_for_dry_run(query, protocol):
             return await self._dry_run(headers, protocol, arrival)
         sent = await self._receive(headers, protocol)
+        held = [sent]
         try:
-            admission = await self._admit(sent, headers.get("content-encoding"))
+            admission = await self._admit(held, headers.get("content-encoding"))
             position = None
             if admission.payload is not None:
                 position = await self._store(admission.payload, admission.place, arrival.clock_us)
         finally:
-            self._bodies.release(sent)
+            self._release(held)
         return self._answer(admission, position, arrival)
 
     def _receive(self, headers: Any, protocol: Any) -> Coroutine[Any, Any, bytes]:
@@ -180,28 +181,42 @@ class Application:
         """Checks and answers as `_batch` would, and stores, counts and writes down nothing."""
         verdict = None
         try:
-            sent = await self._receive(headers, protocol)
+            held = [await self._receive(headers, protocol)]
             try:
                 async with self._large:
-                    body = inflate(sent, headers.get("content-encoding") or "", self._bytes_max)
-                    admission = self._rehearsal.admit(body)
+                    await asyncio.sleep(0)
+                    admission = self._rehearsal.admit(self._inflate(held, headers.get("content-encoding")))
                     verdict = admission.place.verdict
                     answer = dry_run_answer(admission, arrival.clock_us, self._tolerance_us)
             finally:
-                self._bodies.release(sent)
+                self._release(held)
         except Refusal as refusal:
             return failure(refusal.error, refusal.verdict, self._policy)
         except RequestError as error:
             return failure(error, verdict, self._policy)
         return Answer(200, "ok", [*COMMON, *limit_headers(verdict, self._policy)], answer)
 
-    async def _admit(self, sent: bytes, encoding: str | None) -> Admission:
+    async def _admit(self, held: list[bytes], encoding: str | None) -> Admission:
+        sent = held[0]
         if len(sent) <= TURN_BYTES and not encoding:
             return self._ingest.admit(sent)
         # What is compressed can be small here and large a moment later.
         async with self._large:
             await asyncio.sleep(0)
-            return self._ingest.admit(inflate(sent, encoding, self._bytes_max) if encoding else sent)
+            return self._ingest.admit(self._inflate(held, encoding))
+
+    def _inflate(self, held: list[bytes], encoding: str | None) -> bytes:
+        """The body as JSON; what it inflates to counts as held as long as what was sent."""
+        if not encoding:
+            return held[0]
+        body = inflate(held[0], encoding, self._bytes_max)
+        self._bodies.hold(body)
+        held.append(body)
+        return body
+
+    def _release(self, held: list[bytes]) -> None:
+        for body in held:
+            self._bodies.release(body)
 
     async def _store(self, payload: Payload, place: Place, received_at_us: int) -> str:
         """Waits until the payload is durable; its position, as `Kixo-Position` tells it."""

@@ -60,6 +60,15 @@ class BodyReader:
         """Says that a body which `read` gave is no longer held."""
         self._held_bytes -= len(body)
 
+    def hold(self, body: bytes) -> None:
+        """Says that another form of a body is held, such as an inflated one; to be released too.
+
+        Raises `Unavailable` where too much is held already.
+        """
+        if self._held_bytes + len(body) > self._held_bytes_max:
+            raise _too_much_held()
+        self._held_bytes += len(body)
+
     async def read(self, stream: BodyStream, length: int | None) -> bytes:
         """The body; `length` is what its header declared, None for a chunked one.
 
@@ -125,8 +134,7 @@ class BodyReader:
             if size > self._bytes_max:
                 raise too_large(self._bytes_max, None)
             if self._held_bytes > self._held_bytes_max:
-                message = "Nothing was stored: the server holds as many bodies as it may. Repeat later."
-                raise Unavailable(message, retry_after_s=1)
+                raise _too_much_held()
             self._extend(ends)
 
     def _let_go(self, kept: list[bytes]) -> int:
@@ -181,6 +189,11 @@ async def _pieces(stream: BodyStream) -> AsyncIterator[bytes]:
     """The pieces, as one iteration that can be left and gone on with; that of the server itself can be begun once."""
     async for piece in stream:
         yield piece
+
+
+def _too_much_held() -> Unavailable:
+    message = "Nothing was stored: the server holds as many bodies as it may. Repeat later."
+    return Unavailable(message, retry_after_s=1)
 
 
 def _raise_cut_short(size: int) -> NoReturn:

@@ -29,13 +29,20 @@ READY_S_MAX = 600.0
 RESTART_DELAY_S_MAX = 5.0
 # How the C library keeps memory, by role (bytes; glibc's own names). A worker takes and frees the memory of bodies all
 # the time. To give it back to the system and fetch it again costs a page fault for each 4 KiB; so it keeps what
-# `inflight_bytes_max` lets it need anyway. A loader takes much only for merges and large loads. Left to itself glibc
-# takes that from the heap, where small things lie between: after some bursts it kept 250 MB, and so 135
+# `inflight_bytes_max` lets it need anyway, and not more. A loader takes much only for merges and large loads. Left to
+# itself glibc takes that from the heap, where small things lie between: after some bursts it kept 250 MB, and so 135
 # (`scripts/measure_loader_memory.py`).
-MALLOC_ENVIRONMENT = {
-    "worker": {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)},
-    "loader": {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)},
-}
+KEPT_BYTES_MAX = 256 << 20
+
+
+def malloc_environment(role: str, settings: Settings) -> dict[str, str]:
+    """The variables by which a process of that role is told how to keep memory."""
+    if role == "worker":
+        kept = min(KEPT_BYTES_MAX, settings.inflight_bytes_max)
+        return {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(kept)}
+    return {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)} if role == "loader" else {}
+
+
 # A process that lived this long has proved that it can: its next restart is immediate again.
 STEADY_S = 10.0
 
@@ -69,7 +76,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs, self._alive_fd),
                 process_group=0,
-                env={**MALLOC_ENVIRONMENT.get(self.role, {}), **os.environ},
+                env={**malloc_environment(self.role, self._settings), **os.environ},
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
