@@ -29,6 +29,8 @@ const TICKS: [number, string, string | null, string | null][] = [
   [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", "\n{YYYY}-{MM}-{DD}"],
   [1, ":{ss}", "\n{YYYY}-{MM}-{DD} {HH}:{mm}", "\n{YYYY}-{MM}-{DD} {HH}:{mm}"],
 ];
+// Steps of an axis that counts: there are no halves of an event.
+const COUNTS = { incrs: Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat() };
 const drawn = new WeakSet<Element>();
 
 /** Draws the figures below `root` that are not drawn yet. */
@@ -78,6 +80,9 @@ function toggled(chart: uPlot, data: ChartData): void {
 
 function options(place: HTMLElement, data: ChartData): uPlot.Options {
   const colour = (name: string) => () => getComputedStyle(place).getPropertyValue(name).trim();
+  // A unit that is a word stands in the heading; here it would not fit.
+  const scale = data.unit === "bytes" || data.unit === "seconds" ? data.unit : "";
+  const isCount = !scale && data.series.every((one) => one.values.every((value) => Number.isInteger(value ?? 0)));
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   return {
     width: place.clientWidth || 300,
@@ -93,7 +98,7 @@ function options(place: HTMLElement, data: ChartData): uPlot.Options {
     },
     axes: [
       { ...axis, ...(data.labels ? labelled(data.labels) : { values: ticks() }) },
-      { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => shown(tick, data.unit)) },
+      { ...axis, size: 64, values: (_chart, ticks) => ticks.map((tick) => shown(tick, scale)), ...(isCount && COUNTS) },
     ],
     series: [
       data.labels
