@@ -374,3 +374,26 @@ def refusal(at_us: int, code: str, field: str | None, project: str) -> dict[str,
     sender = {"environment": "production", "bundle_id": "b", "platform": "ios", "sent_at": None}
     reason = {"field": field, "code": code, "message": "No.", "event": r'{"\u0000":1}'}
     return {"date": at.date(), "project_id": project, "received_at": at, **sender, **reason, **place}
+
+
+DAY = SPANS[1]
+
+
+@pytest.mark.parametrize(("gap_us", "count"), [(30 * MINUTE_US - 1, 1), (30 * MINUTE_US, 2)])
+def test_thirty_idle_minutes_end_a_session_and_less_does_not(views: Views, gap_us: int, count: int) -> None:
+    views.hold([Sent(MIDNIGHT_US + HOUR_US), Sent(MIDNIGHT_US + HOUR_US + gap_us)])
+    assert sum(found["sessions"] for found in views.answer("sessions_over_time", DAY)) == count
+
+
+def test_a_session_is_followed_beyond_the_span_that_it_begins_in(views: Views) -> None:
+    views.hold([Sent(DAY.to_us - MINUTE_US), Sent(DAY.to_us + 10 * MINUTE_US)])
+    (found,) = views.answer("sessions_over_time", DAY)
+    assert (found["sessions"], found["seconds_median"]) == (1, 660.0)
+
+
+@pytest.mark.parametrize(("late_us", "devices"), [(0, 1), (1, 0)])
+def test_the_window_of_a_funnel_holds_its_last_instant(views: Views, late_us: int, devices: int) -> None:
+    start = MIDNIGHT_US + HOUR_US
+    views.hold([Sent(start), Sent(start + 5 * MINUTE_US + late_us, event_type="click")])
+    rows = views.answer("funnel", DAY, {"steps": "tap\nclick", "window": "5"})
+    assert [found["devices"] for found in rows] == [1, devices]
