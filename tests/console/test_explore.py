@@ -166,17 +166,20 @@ def test_the_answer_is_drawn_over_time_and_by_name(explore: Page, project: Proje
     ask(explore, f"SELECT time_bucket(INTERVAL 6 HOURS, timestamp) AS time, event_type, count(*) AS events {own}")
     shown(explore)
     explore.get_by_label("Show as").select_option("Lines")
-    legend = explore.locator("#plot .u-legend")
+    legend = explore.locator("#drawing .u-legend")
     expect(legend).to_contain_text("click")
     expect(legend).to_contain_text("page_view")
-    expect(explore.locator("#plot canvas")).to_be_visible()
+    expect(explore.locator("#drawing canvas")).to_be_visible()
+    explore.get_by_label("Show as").select_option("Bars")
+    explore.get_by_label("Show as").select_option("Lines")
+    expect(legend).to_have_count(1)
     assert_accessible(explore)
     screenshot(explore, "explore-chart")
     ask(explore, f"SELECT device_id, count(*) AS events {own}")
     expect(explore.locator("#rows")).to_contain_text("d_3")
     explore.get_by_label("Show as").select_option("Bars")
-    expect(explore.locator("#plot .u-legend")).to_contain_text("events")
-    expect(explore.locator("#plot canvas")).to_be_visible()
+    expect(explore.locator("#drawing .u-legend")).to_contain_text("events")
+    expect(explore.locator("#drawing canvas")).to_be_visible()
 
 
 def test_completion_offers_tables_columns_and_event_types_with_their_sentences(explore: Page) -> None:
@@ -249,7 +252,7 @@ def test_a_saved_query_is_there_after_a_restart_with_its_chart(
         page.wait_for_url("**saved=*")
         assert "range * range" in editor(page).inner_text()
         page.get_by_role("button", name="Run", exact=True).click()
-        expect(page.locator("#plot canvas")).to_be_visible()
+        expect(page.locator("#drawing canvas")).to_be_visible()
         assert page.get_by_label("Show as").input_value() == "bars"
         write(page, "SELECT 'changed'")
         page.get_by_text("Save this query").click()

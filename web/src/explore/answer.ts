@@ -15,7 +15,7 @@ const EVERY = "";
 /** Lets a person choose a chart of the table that is shown, and remembers the choice in the form. */
 export class AnswerChart {
   private plot: uPlot | null = null;
-  private readonly place = element("plot");
+  private readonly place = element("drawing");
   private readonly kind = element<HTMLSelectElement>("chart-kind");
   private readonly x = element<HTMLSelectElement>("chart-x");
   private readonly y = element<HTMLSelectElement>("chart-y");
@@ -55,8 +55,18 @@ export class AnswerChart {
     for (const label of document.querySelectorAll<HTMLElement>(".of-chart")) label.hidden = !drawn;
     this.place.hidden = !drawn;
     if (!element("chart-choice").hidden) this.kept.value = drawn ? JSON.stringify(chosen) : "";
-    if (drawn) this.plot = draw(this.place, chartData(chosen));
+    // The names of its lines stand beside a chart, and do not go with it.
+    this.place.replaceChildren();
+    if (drawn) this.plot = draw(this.place.appendChild(picture()), chartData(chosen));
   }
+}
+
+function picture(): HTMLElement {
+  const place = document.createElement("div");
+  place.className = "plot";
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", "The answer, drawn; the table below has the figures");
+  return place;
 }
 
 function chartData(chosen: Chosen): ChartData {
