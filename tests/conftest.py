@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kixo.depth import at_any_depth
 from kixo.log import Frame
@@ -22,6 +23,10 @@ from kixo.registry import open_registry
 from kixo.settings import Settings
 from kixo.stored import decode_owner
 from torture.shim import NoCompiler, build
+
+# How fast an example runs says something of the machine, and nothing of what is tested.
+settings.register_profile("kixo", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kixo")
 
 KIXO = Path(sys.executable).parent / "kixo"
 START_S_MAX = 60.0

@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +21,7 @@ from kixo.console.feed.sample import Decoding, newest, sample, spread
 from kixo.console.feed.stream import told
 from kixo.console.feed.watch import ROWS_AT_ONCE_MAX
 from kixo.console.feed.watcher import QUEUED_ROWS_MAX, Message, Watcher, message
+from kixo.load_record import Loaded
 from kixo.log.folder import ensure_log
 from kixo.log.preview import LogPreview, Stretch
 from kixo.log.segment import FrameHead, heads, pack_frame
@@ -262,20 +263,11 @@ class Silence:
         """Says nothing."""
 
 
-class Loaded(NamedTuple):
-    """What a loader has done, as its record tells it."""
-
-    positions: dict[int, int]
-    copies: list[tuple[int, int, int]]
-    missed: int
-    next: int
-
-
 class Loader:
     """A loader that has loaded what a test says."""
 
     def __init__(self) -> None:
-        self.loaded = Loaded({}, [], 0, 0)
+        self.loaded = Loaded("", {}, [], 0, 0)
 
     def __call__(self, since: int | None) -> Loaded:
         return self.loaded._replace(copies=self.loaded.copies[since or 0 :], next=len(self.loaded.copies))
@@ -451,9 +443,9 @@ class TestOutcomes:
             assert feed.watch(watcher)
             messages = watcher.messages(1)
             assert len(await next_of(messages, "rows")) == 3
-            loader.loaded = Loaded({0: 1}, [(0, 0, 1)], 0, 0)
+            loader.loaded = Loaded("", {0: 1}, [(0, 0, 1)], 0, 0)
             assert await next_of(messages, "settled") == {"stored": ["0:0:0"], "duplicate": ["0:0:1"]}
-            loader.loaded = Loaded({0: 2}, [(0, 0, 1)], 0, 0)
+            loader.loaded = Loaded("", {0: 2}, [(0, 0, 1)], 0, 0)
             assert await next_of(messages, "settled") == {"stored": ["0:1:0"]}
             feed.close()
 
@@ -466,7 +458,7 @@ class TestOutcomes:
 
         async def test() -> None:
             loader = Loader()
-            loader.loaded = Loaded({0: 3}, [(0, 2, 0)], 0, 0)
+            loader.loaded = Loaded("", {0: 3}, [(0, 2, 0)], 0, 0)
             feed = follower(log, loader)
             watcher = Watcher(Search(Filter()), None)
             assert feed.watch(watcher)
@@ -485,7 +477,7 @@ class TestOutcomes:
             assert feed.watch(watcher)
             messages = watcher.messages(1)
             await next_of(messages, "rows")
-            loader.loaded = Loaded({0: 1}, [(0, 0, 1)], 5, 0)
+            loader.loaded = Loaded("", {0: 1}, [(0, 0, 1)], 5, 0)
             assert await next_of(messages, "settled") == {"duplicate": ["0:0:1"]}
             feed.close()
 
@@ -496,7 +488,7 @@ class TestOutcomes:
 
         async def test() -> None:
             loader = Loader()
-            loader.loaded = Loaded({0: 1}, [(0, 0, 1)], 0, 0)
+            loader.loaded = Loaded("", {0: 1}, [(0, 0, 1)], 0, 0)
             feed = follower(log, loader)
             watcher = Watcher(Search(Filter(outcome="duplicate", type="tap")), None)
             assert feed.watch(watcher)
@@ -506,7 +498,7 @@ class TestOutcomes:
             log.append(sent(event(event_name="again"), event(event_name="new"), event(event_type="other")))
             log.append(sent(event(event_name="tells that the one before was read")))
             await next_of(messages, "rate")
-            loader.loaded = Loaded({0: 3}, [(0, 0, 1), (0, 1, 0), (0, 1, 2)], 0, 0)
+            loader.loaded = Loaded("", {0: 3}, [(0, 0, 1), (0, 1, 0), (0, 1, 2)], 0, 0)
             rows = await next_of(messages, "rows")
             assert [(row["name"], row["outcome"]) for row in rows] == [("again", "duplicate")]
             feed.close()
@@ -520,7 +512,7 @@ class TestLook:
         log.append(judged('{"event_name": "c"}'), kind=JUDGED)
         log.append(sent(event(event_name="d")))
         loader, door = Loader(), Door()
-        loader.loaded = Loaded({0: 2}, [(0, 0, 1)], 0, 0)
+        loader.loaded = Loaded("", {0: 2}, [(0, 0, 1)], 0, 0)
         door.rows = [refusal(1)]
         sources = Sources(log.folder, loader, door.open)
         assert [(row.name, row.outcome) for row in look(sources, Filter())] == [

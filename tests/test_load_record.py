@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from kixo.load_record import (
     CAPACITY,
     COPY,
-    PARTITIONS_MAX,
     STATE_AT,
+    WORKERS_MAX,
     Copies,
     EventPlace,
     Loaded,
     LoadRecord,
     read_loads,
 )
+from kixo.log import REPLAYS
 from tests.loading import LOG_ID, NOW_US, Setting, as_sent, event, judged
 
 OTHER_LOG_ID = "f" * 32
@@ -145,8 +146,15 @@ def test_a_file_that_is_no_record_is_empty_to_readers_and_made_anew_by_writers(p
 
 
 def test_partitions_beyond_those_there_can_be_are_left_out(record: LoadRecord, path: Path) -> None:
-    record.note({PARTITIONS_MAX: 3, PARTITIONS_MAX - 1: 4}, copies())
-    assert read(path).positions == {PARTITIONS_MAX - 1: 4}
+    record.note({WORKERS_MAX: 3, WORKERS_MAX - 1: 4}, copies())
+    assert read(path).positions == {WORKERS_MAX - 1: 4}
+
+
+def test_replays_have_a_position_like_any_worker(path: Path) -> None:
+    with closing(opened(path, {REPLAYS: 3})) as record:
+        record.note({0: 1, REPLAYS: 5}, copies((REPLAYS, 4, 0)))
+        assert read(path).positions == {0: 1, REPLAYS: 5}
+        assert read(path).copies[-1] == (REPLAYS, 4, 0)
 
 
 # What the loader writes into it.

@@ -414,6 +414,8 @@ def test_closing_does_not_wait_for_a_process_that_only_loads(
     script.write_text("#!/bin/sh\nexec sleep 600\n")
     script.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(script))
+    # Longer than the test may take, so that nothing but the closing ends the wait for it.
+    monkeypatch.setattr("kixo.query.process.START_S_MAX", 1000.0)
 
     async def work() -> None:
         async with opened(lake) as pool:

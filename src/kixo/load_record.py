@@ -8,7 +8,7 @@ position of its partition is in the table, unless it is among the copies. The lo
                 count     copies so far, the number of the next one
                 first     the number of the first one that the ring may still hold
                 log id    16 bytes
-    byte 4096   256 positions, by partition
+    byte 4096   257 positions: of partitions 0 to 255, which are workers', and of that of replays
     byte 8192   ring: copy n stands at n modulo capacity: offset i64, partition i32, index i32
 
 - Numbers are 64-bit little-endian. Those of copies begin with the microseconds at which the file was made, so one
@@ -28,12 +28,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kixo.log import REPLAYS
 from kixo.mapped_file import open_mapped, open_to_read
 
 CAPACITY = 16_384
-PARTITIONS_MAX = 256
+WORKERS_MAX = 256
+PARTITIONS = (*range(WORKERS_MAX), REPLAYS)
+"""The partitions of which positions are kept, each at its place in this order."""
+
 COPY = np.dtype([("offset", "<i8"), ("partition", "<i4"), ("index", "<i4")])
-HEADER = Struct("<16sQ").pack(b"kixo loads 1\n", CAPACITY)
+HEADER = Struct("<16sQ").pack(b"kixo loads 2\n", CAPACITY)
 STATE = Struct("<QQQ16s")
 STATE_AT, POSITIONS_AT, RING_AT = 64, 4096, 8192
 SIZE = RING_AT + CAPACITY * COPY.itemsize
@@ -69,13 +73,14 @@ class LoadRecord:
         self._map: mmap.mmap = open_mapped(path, HEADER, SIZE)
         self._state = np.frombuffer(self._map, "<u8", 3, STATE_AT)
         self._log_id = np.frombuffer(self._map, np.uint8, 16, STATE_AT + self._state.nbytes)
-        self._positions = np.frombuffer(self._map, "<i8", PARTITIONS_MAX, POSITIONS_AT)
+        self._positions = np.frombuffer(self._map, "<i8", len(PARTITIONS), POSITIONS_AT)
         self._ring = np.frombuffer(self._map, COPY, CAPACITY, RING_AT)
         if self._state[COUNT] == 0:
             self._state[COUNT:] = now_us
         # A process that was killed in the middle has left it odd.
         self._state[WRITING] += self._state[WRITING] % 2
-        if self._log_id.tobytes().hex() != log_id or any(self._positions[n] < positions[n] for n in _known(positions)):
+        is_behind = any(self._positions[place] < position for place, position in _placed(positions))
+        if self._log_id.tobytes().hex() != log_id or is_behind:
             self._begin(log_id, positions)
 
     def _begin(self, log_id: str, positions: Mapping[int, int]) -> None:
@@ -108,12 +113,13 @@ class LoadRecord:
         state[WRITING] += 1
 
     def _write_positions(self, positions: Mapping[int, int]) -> None:
-        for partition in _known(positions):
-            self._positions[partition] = positions[partition]
+        for place, position in _placed(positions):
+            self._positions[place] = position
 
 
-def _known(positions: Mapping[int, int]) -> list[int]:
-    return [partition for partition in positions if partition < PARTITIONS_MAX]
+def _placed(positions: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Where in the file each position stands, and the position."""
+    return [(place, positions[number]) for place, number in enumerate(PARTITIONS) if number in positions]
 
 
 def read_loads(path: Path, since: int | None = None) -> Loaded | None:
@@ -133,12 +139,12 @@ def read_loads(path: Path, since: int | None = None) -> Loaded | None:
 
 def _read(descriptor: int, since: int | None) -> Loaded | None:
     writing, count, first, log_id = STATE.unpack(os.pread(descriptor, STATE.size, STATE_AT))
-    positions = np.frombuffer(os.pread(descriptor, 8 * PARTITIONS_MAX, POSITIONS_AT), "<i8")
+    positions = np.frombuffer(os.pread(descriptor, 8 * len(PARTITIONS), POSITIONS_AT), "<i8")
     start = first if since is None else max(first, min(since, count))
     copies = _copies(descriptor, start, count) if start < count else []
     if writing % 2 or STATE.unpack(os.pread(descriptor, STATE.size, STATE_AT))[WRITING] != writing:
         return None
-    known = {int(partition): int(positions[partition]) for partition in np.flatnonzero(positions)}
+    known = {PARTITIONS[place]: int(positions[place]) for place in np.flatnonzero(positions)}
     return Loaded(log_id.hex(), known, copies, start - min(start if since is None else since, start), count)
 
 

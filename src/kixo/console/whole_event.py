@@ -22,8 +22,6 @@ from kixo.query.views import quote
 from kixo.stored import AS_SENT, JudgedEvent, RejectedEvent
 from kixo.timestamp import DAY_US, format_us
 
-OLD_DAY = "1970-01-01"
-
 Ask = Callable[[str], Awaitable[list[dict[str, Any]]]]
 """Answers a query with rows by column; raises `QueryFailed`."""
 

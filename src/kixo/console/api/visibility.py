@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kixo.errors import InvalidRequest, NotYetVisible
+from kixo.load_record import read_loads
 
 POLL_S = 0.05
 POSITIONS_MAX = 256
@@ -56,9 +57,6 @@ async def wait_visible(wanted: list[Position], loaded: Callable[[], Mapping[int,
 
 def loaded_positions(load_record: Path) -> Mapping[int, int]:
     """How far the tables have come, by partition; nothing where the loader has not told yet."""
-    # NumPy, which this needs, stays out of a process that nobody asks for it.
-    from kixo.load_record import read_loads
-
     try:
         found = read_loads(load_record, _NO_COPIES)
     except OSError:

@@ -7,11 +7,11 @@ tell of, nothing is said of the events loaded meanwhile: accepted stays true of 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
 
 from msgspec import Struct
 
 from kixo.console.feed.row import Place
+from kixo.load_record import Loaded
 from kixo.log.preview import Stretch
 
 WAITED_FOR_MAX = 1000
@@ -19,31 +19,8 @@ COPIES_KEPT_MAX = 16_384
 RECENT_BYTES_MAX = 16 * 1024 * 1024
 
 
-class Loads(Protocol):
-    """What the loader has done since it was last asked: see `kixo.load_record.Loaded`."""
-
-    @property
-    def positions(self) -> Mapping[int, int]:
-        """What stands before has been loaded, by partition."""
-        ...
-
-    @property
-    def copies(self) -> Sequence[tuple[int, int, int]]:
-        """Partition, offset and index of the events that were copies."""
-        ...
-
-    @property
-    def missed(self) -> int:
-        """How many further copies there were that it can no longer tell of."""
-        ...
-
-    @property
-    def next(self) -> int:
-        """What to ask with the next time."""
-        ...
-
-
-ReadLoads = Callable[[int | None], Loads | None]
+ReadLoads = Callable[[int | None], Loaded | None]
+"""Gives what the loader has done since: see `kixo.load_record.read_loads`."""
 
 
 class Settled(Struct, frozen=True, omit_defaults=True):

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from kixo.console.context import console_of, form_of
-from kixo.console.navigation import PAGES, Chosen, choose
+from kixo.console.navigation import Chosen, choose
 from kixo.console.rejected_form import (
     GROUP,
     SETS,
@@ -104,7 +104,7 @@ async def show(request: Request) -> Response:
             "groups": list(map(_group, found)),
             "chart": _chart(counted, first_us, now_us, period.step_us),
             "sql": shown_over_time(selection, period.step_us),
-            "explore": _explore(chosen, shown_over_time(selection, period.step_us)),
+            "explore": chosen.link(EXPLORE, sql=shown_over_time(selection, period.step_us)),
         }
 
     chosen, found = await _look(request, look)
@@ -203,7 +203,7 @@ async def replay(request: Request) -> Response:
     chosen, found = await _look(request, step)
     found["carried"] = json.encode(found["so_far"]).decode()
     found["sql"] = _see(found["so_far"])
-    found["explore"] = _explore(chosen, found["sql"])
+    found["explore"] = chosen.link(EXPLORE, sql=found["sql"])
     if request.headers.get("hx-request"):
         return HTMLResponse(await run_in_threadpool(lambda: _part(request, chosen, found)))
     return await _page(request, "rejected_replay.html", chosen, **found)
@@ -300,11 +300,6 @@ def _chart(counted: list[dict[str, Any]], first_us: int, now_us: int, step_us: i
     if others:
         series.append({"label": "others", "values": [others[at] for at in moments]})
     return {"x": [at // 1_000_000 for at in moments], "unit": "events", "kind": "bars", "series": series}
-
-
-def _explore(chosen: Chosen, sql: str) -> str | None:
-    """Where to ask that oneself, if the console has such a page."""
-    return chosen.link(EXPLORE, sql=sql) if EXPLORE in {page.path for page in PAGES} else None
 
 
 def _see(so_far: Summary) -> str:

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 from kixo.console.context import console_of, form_of
 from kixo.console.feed.backlog import look
 from kixo.console.feed.filter import Filter
-from kixo.console.navigation import PAGES, Chosen, choose
+from kixo.console.navigation import Chosen, choose
 from kixo.console.rendering import render, see_other
 from kixo.console.snippets import NO_KEY, first_batch, snippets
 from kixo.errors import BadArgument, NotFound, OperatorError
@@ -34,9 +34,7 @@ def routes() -> list[BaseRoute]:
 async def home(request: Request) -> Response:
     """The way to the first page: this one, until the chosen project has an event."""
     chosen = await run_in_threadpool(choose, request)
-    pages = {page.path for page in PAGES}
-    further = OVERVIEW if OVERVIEW in pages else "/live"
-    path = further if await has_events(request, chosen) else "/start"
+    path = OVERVIEW if await has_events(request, chosen) else "/start"
     query = f"?{request.url.query}" if request.url.query else ""
     return RedirectResponse(path + query, 303)
 
