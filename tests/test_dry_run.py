@@ -143,6 +143,25 @@ def test_false_and_members_that_nobody_knows_do_not(query: str) -> None:
     assert not asks_for_dry_run(query)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DRY_RUN=true",
+        "dry-run=true",
+        "dryrun=true",
+        "dry%5Frun=true",
+        "dry_run[]=true",
+        "+dry_run=true",
+        "a=b;dry_run=true",
+        "dry_run=false;dry_run=true",
+        "dry_run=false&Dry_Run=true",
+    ],
+)
+def test_what_seems_to_ask_for_a_dry_run_in_other_words_stores_nothing_either(query: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"dry_run=true"):
+        asks_for_dry_run(query)
+
+
 @pytest.mark.parametrize("query", ["dry_run", "dry_run=", "dry_run=1", "dry_run=TRUE", "dry_run=true&dry_run=false"])
 def test_any_other_value_is_refused_rather_than_stored(query: str) -> None:
     with pytest.raises(InvalidRequest, match=r"dry_run=true"):

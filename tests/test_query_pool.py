@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from kixo.errors import QueryFailed, QueryLost, QueryStopped, QueryTooLarge, QueryTooLong, TooManyQueries
+from kixo.files import lock_folder
 from kixo.lake.schema import EVENTS
 from kixo.query import QueryCaps
 from kixo.query.answer import Answer, Column
 from kixo.query.pool import PoolBounds, PoolState, QueryPool, pool_bounds
-from kixo.query.protocol import HEAD, ProtocolFault, decode_head
+from kixo.query.process import PREFIX, start_process
+from kixo.query.protocol import HEAD, READY, ProtocolFault, decode_head
 from kixo.settings import Settings
 from tests.conftest import MIB
 from tests.loading import Reports
@@ -71,8 +73,8 @@ def left(folder: str) -> list[Path]:
 
 def processes(lake: Path) -> list[int]:
     """The query processes of a lake that live."""
-    ending = f"kixo.query.child\0{lake}\0".encode()
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if command_line(path).endswith(ending)]
+    of_lake = f"kixo.query.child\0{lake}\0".encode()
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if of_lake in command_line(path)]
 
 
 def command_line(process: Path) -> bytes:
@@ -423,6 +425,38 @@ def test_closing_does_not_wait_for_a_process_that_only_loads(
             await until(lambda: any(Path(tempfile.gettempdir()).iterdir()))
 
     run(work())
+
+
+def test_a_process_removes_no_folder_but_its_own(lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, others = tmp_path / "own", tmp_path / "others"
+    own.mkdir()
+    (others / "precious").mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    monkeypatch.setenv("TEMP", str(others))
+    command = [sys.executable, "-m", "kixo.query.child", str(lake), str(own)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == READY
+        own.rmdir()
+        process.communicate(timeout=60)
+    assert (others / "precious").exists()
+
+
+def test_what_processes_that_were_killed_with_their_owner_left_is_removed(lake: Path) -> None:
+    folders = [Path(tempfile.gettempdir()) / f"{PREFIX}{name}" for name in ("left", "held", "new")]
+    for folder in folders:
+        (folder / "kixo-query-1").mkdir(parents=True)
+    for folder in folders[:2]:
+        os.utime(folder, (0, 0))
+    lock = lock_folder(folders[1], wait=False)
+
+    async def work() -> None:
+        process = await start_process(lake)
+        await process.close()
+
+    run(work())
+    os.close(lock)
+    assert [folder.exists() for folder in folders] == [False, True, True]
 
 
 def test_a_process_that_cannot_start_is_told_in_a_sentence(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ clock are the loader's own functions; only the columns of a table are not made.
 
 import re
 from typing import Any
+from urllib.parse import unquote_plus
 
 from msgspec import Raw, json
 
@@ -19,8 +20,7 @@ from kixo.log import Frame
 from kixo.stored import JudgedEvent, RejectedEvent, SentEvent
 from kixo.timestamp import format_us, parse_us
 
-# Its name needs no percent-encoding, and no client that we know of gives it one.
-_DRY_RUN = re.compile(r"(?:^|&)dry_run(?:=([^&]*))?(?=&|$)")
+NAME = "dry_run"
 _encode = json.Encoder().encode
 _decode_answer = json.Decoder(BatchAnswer).decode
 
@@ -28,16 +28,31 @@ _decode_answer = json.Decoder(BatchAnswer).decode
 def asks_for_dry_run(query: str) -> bool:
     """Whether the query of a request asks for a dry run; other members of it are ignored.
 
-    Raises `InvalidRequest` where that cannot be told: storing what was only to be tried would be the worse mistake.
+    Raises `InvalidRequest` where that cannot be told, or it seems to be meant: storing what was only to be tried would
+    be the worse mistake.
     """
-    values = set(_DRY_RUN.findall(query))
-    if values <= {"false"}:
+    values = [value for name, _, value in (part.partition("=") for part in query.split("&")) if name == NAME]
+    meant = [name for name in _names(query) if _letters(name) == _letters(NAME)]
+    if meant != [NAME] * len(values):
+        shown = next((name for name in meant if name != NAME), NAME)[:64]
+        message = f"The query has `{shown}`. Send {NAME}=true to store nothing, or leave it out."
+        raise InvalidRequest(message, field=NAME, quoted=shown)
+    if set(values) <= {"false"}:
         return False
-    if values == {"true"}:
+    if set(values) == {"true"}:
         return True
-    shown = min(values - {"true", "false"}, default="both true and false")[:64]
-    message = f"`dry_run` in the query is {shown or 'empty'}. Send dry_run=true to store nothing, or leave it out."
-    raise InvalidRequest(message, field="dry_run", quoted=shown)
+    shown = min(set(values) - {"true", "false"}, default="both true and false")[:64]
+    message = f"`{NAME}` in the query is {shown or 'empty'}. Send {NAME}=true to store nothing, or leave it out."
+    raise InvalidRequest(message, field=NAME, quoted=shown)
+
+
+def _names(query: str) -> list[str]:
+    """The names of the query's members, decoded, by whatever some client may take for a separator."""
+    return [unquote_plus(part.partition("=")[0]) for part in re.split("[&;]", query)]
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalpha, name.casefold()))
 
 
 def dry_run_answer(admission: Admission, received_at_us: int, tolerance_us: int) -> bytes:

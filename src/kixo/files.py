@@ -6,6 +6,7 @@ fsync of its folder, and the name of a new folder after an fsync of the folder a
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 
@@ -55,6 +56,31 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.fsync(descriptor)
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def lock_folder(folder: Path, *, wait: bool) -> int:
+    """Locks a folder until the descriptor that is returned is closed.
+
+    Raises `BlockingIOError` where another process holds it and nobody waits, else `OSError`.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def remove_unlocked(folder: Path) -> None:
+    """Removes a folder that no process has locked: whoever made it has died. Leaves what cannot be removed."""
+    try:
+        lock = lock_folder(folder, wait=False)
+    except OSError:
+        # Held by its owner, somebody else's, or gone just now.
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
 
 
 def try_lock(path: Path) -> int | None:

@@ -218,6 +218,7 @@ OTHERS = [
     {"Origin": "null"},
     {"Origin": "http://127.0.0.1:1"},
     {"Origin": "http://localhost.evil.example"},
+    {"Origin": "http://["},
     {"Origin": "", "Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},
@@ -260,7 +261,19 @@ def test_a_form_needs_the_token_of_its_session(served: Server, client: httpx.Cli
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8001", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]", ""],
+    [
+        "evil.example",
+        "evil.example:8001",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[::2]",
+        "[::1].evil.example",
+        "[::1]x",
+        "127.0.0.1:80@evil.example",
+        "localhost:evil.example",
+        "",
+    ],
 )
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/login", "/static/base.css", "/api/query"])
 def test_a_name_that_nobody_gave_it_is_refused_for_every_path(anonymous: httpx.Client, host: str, path: str) -> None:

@@ -107,11 +107,19 @@ class Gate:
 def _check_origin(request: Request, console: Console) -> None:
     """Raises `Forbidden` unless a page of this very origin sent the request. Browsers always say which page did."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    ours = {request.headers.get("host", "").lower(), urlsplit(console.settings.console_url).netloc.lower()} - {""}
+    ours = {request.headers.get("host", "").lower(), _netloc(console.settings.console_url)} - {""}
     same_site = site in (None, "same-origin")
-    same_origin = origin is None or urlsplit(origin).netloc.lower() in ours
+    same_origin = origin is None or _netloc(origin) in ours
     if not (same_site and same_origin and (site or origin)):
         raise Forbidden("The request does not come from a page of the console. Go there and do it again.")
+
+
+def _netloc(url: str) -> str:
+    """Host and port of a URL, empty where it is none."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
 
 
 async def _check_token(request: Request, session: Session) -> Receive:

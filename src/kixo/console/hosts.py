@@ -5,6 +5,7 @@ for that page's own. Such a request names the page's host, so a name that nobody
 made of numbers cannot be pointed anywhere: it is taken where the port is open to all interfaces.
 """
 
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 
 from kixo.settings import Settings
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s\[\]:@/?#]+))(?::[0-9]{1,5})?", re.ASCII)
 WILDCARDS = {"0.0.0.0", "::"}
 # HTTP/1.0, as the standard of the interface writes it and as the server does.
 OLD = {"1.0", "1"}
@@ -39,9 +41,8 @@ def _names(settings: Settings) -> set[str]:
 
 def _name_of(host: str) -> str:
     """The name without its port, or what cannot be a name as it is."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
+    found = _HOST.fullmatch(host)
+    return host if found is None else (found[1] or found[2]).lower()
 
 
 def _is_open(settings: Settings) -> bool:

@@ -10,7 +10,8 @@ from kixo.console.assets import Assets
 from kixo.console.context import console_of, session_of
 from kixo.console.navigation import PAGES, Chosen, choose, current_page
 from kixo.console.sessions import end_flash, read_flash, write_flash
-from kixo.event import ENVIRONMENTS
+from kixo.event import ENVIRONMENTS, PROJECT_ID_LENGTH_MAX
+from kixo.registry.schema import NAME_LENGTH_MAX
 
 
 def open_templates(assets: Assets) -> Environment:
@@ -22,7 +23,14 @@ def open_templates(assets: Assets) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(asset=assets.path, assets=assets.by_name, environments=ENVIRONMENTS, version=__version__)
+    environment.globals.update(
+        asset=assets.path,
+        assets=assets.by_name,
+        environments=ENVIRONMENTS,
+        name_length_max=NAME_LENGTH_MAX,
+        project_id_length_max=PROJECT_ID_LENGTH_MAX,
+        version=__version__,
+    )
     environment.filters.update(
         number=figures.number,
         measure=figures.measure,

@@ -1,8 +1,8 @@
-"""A query process: `python -m kixo.query.child LAKE`, spoken to as `kixo.query.protocol` says.
+"""A query process: `python -m kixo.query.child LAKE FOLDER`, spoken to as `kixo.query.protocol` says.
 
 It answers one request after the other, each in a DuckDB of its own and within the bounds of the process
 (`confinement`). A thread listens for the end of its input meanwhile, so that it never outlives its owner, whatever a
-query is doing. What it spills lies in the folder that TMPDIR names, which is its own and goes with it.
+query is doing. What it spills lies in FOLDER, which is its own, locked by it, and goes with it.
 """
 
 import io
@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, NoReturn, cast
 
 from kixo.errors import OperatorError
+from kixo.files import lock_folder
 from kixo.query.caps import QueryCaps
 from kixo.query.confinement import memory_bounded
 from kixo.query.engine import BATCH_ROWS, QueryEngine, lake_snapshot
@@ -49,6 +50,9 @@ OOM_SCORE = "500"
 def main() -> NoReturn:
     """Answers requests until there are no more."""
     requests, answers = _take_over_pipes()
+    # Named once: looked for again, on a full disk, it would be some folder that is everybody's.
+    tempfile.tempdir = sys.argv[2]
+    lock_folder(Path(sys.argv[2]), wait=True)
     _step_back()
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, inbox), name="owner-watch", daemon=True).start()
@@ -80,7 +84,7 @@ def _listen(requests: BinaryIO, inbox: "SimpleQueue[bytes]") -> None:
 
 
 def _end(status: int) -> NoReturn:
-    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
     os._exit(status)
 
 

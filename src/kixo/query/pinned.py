@@ -5,7 +5,6 @@ gets a second name, a hard link in a folder of this export, under which it lives
 folder: one without a lock was left behind by a killed process and keeps disk space in use; the next export removes it.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from kixo.files import lock_folder, remove_unlocked
 from kixo.query.engine import Snapshot
 
 PREFIX = "export-"
@@ -41,29 +41,19 @@ def _make_folder(run: Path) -> tuple[Path, int]:
     run.mkdir(exist_ok=True)
     # A folder has its lock some moments after its name, so nobody looks for those left behind meanwhile.
     with _locked(run):
-        _remove_left_behind(run)
+        for folder in run.glob(f"{PREFIX}*"):
+            remove_unlocked(folder)
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=run))
-        return folder, _lock(folder)
+        return folder, lock_folder(folder, wait=True)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    lock = _lock(folder)
+    lock = lock_folder(folder, wait=True)
     try:
         yield
     finally:
         os.close(lock)
-
-
-def _lock(folder: Path, flags: int = fcntl.LOCK_EX) -> int:
-    """Locks a folder until the descriptor that is returned is closed; raises `OSError`."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, flags)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _linked(paths: Sequence[str], folder: Path) -> Sequence[str]:
@@ -80,14 +70,3 @@ def _link(path: Path, folder: Path) -> str:
     link.parent.mkdir(parents=True)
     os.link(path, link)
     return str(link)
-
-
-def _remove_left_behind(run: Path) -> None:
-    for folder in run.glob(f"{PREFIX}*"):
-        try:
-            lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            # Held by its export, or gone just now.
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)

@@ -5,11 +5,13 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
 from kixo.errors import QueryFailed, QueryLost
+from kixo.files import remove_unlocked
 from kixo.query.caps import QueryCaps, overrun, stopped
 from kixo.query.protocol import (
     DATA,
@@ -27,6 +29,7 @@ from kixo.query.protocol import (
 )
 
 START_S_MAX = 60.0
+PREFIX = "kixo-queries-"
 # How much longer than its cap a query and the reading of its answer may take before the process is ended from here.
 # It ends itself before that; this is for one that cannot, and for an answer that nobody fetches.
 GRACE_S = 5.0
@@ -156,16 +159,25 @@ class QueryProcess:
 
 async def start_process(lake: Path) -> QueryProcess:
     """Starts a process for queries over the tables in a folder; `wait_ready` comes next. Raises `OSError`."""
-    folder = Path(tempfile.mkdtemp(prefix="kixo-queries-"))
+    _remove_left_behind()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "kixo.query.child", str(lake)),
+            *("-m", "kixo.query.child", str(lake), str(folder)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT, "TMPDIR": str(folder)},
+            env={**os.environ, **ENVIRONMENT},
         )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return QueryProcess(process, folder)
+
+
+def _remove_left_behind() -> None:
+    """Removes the folders of processes that were killed together with their owner. A new one is locked in a moment."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > START_S_MAX:
+                remove_unlocked(folder)

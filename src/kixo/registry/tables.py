@@ -11,12 +11,12 @@ from msgspec import Struct
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from kixo.errors import BadArgument
-from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, REJECTION_CODES, BatchRequest, Event
+from kixo.event import ENVIRONMENTS, EVENT_TYPES, PLATFORMS, PROJECT_ID_LENGTH_MAX, REJECTION_CODES, BatchRequest, Event
 from kixo.registry.schema import KEYS, NAME_LENGTH_MAX, PROJECTS, STATE
 from kixo.snapshot import KEY_LENGTH_MAX, KEY_LENGTH_MIN, Sender, key_hash
 
 # Neither a flag nor a way out of a folder, wherever somebody may put it.
-PROJECT_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+PROJECT_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{PROJECT_ID_LENGTH_MAX - 1}}}")
 # A key is blanked wherever it stands in what is stored. So it can be no part of what JSON itself is made of, of
 # numbers and times, or of the words that requests are made of.
 KEY = re.compile(rf"[!#-+\--9;-Z^-z|~]{{{KEY_LENGTH_MIN},{KEY_LENGTH_MAX}}}")

@@ -12,6 +12,7 @@ from kixo.console.api.visibility import Position, parse_after
 from kixo.errors import InvalidJSON, InvalidRequest, UnsupportedMediaType
 from kixo.query.caps import QueryCaps
 from kixo.query.pool import PoolBounds
+from kixo.registry.saved import SQL_LENGTH_MAX
 
 ANSWER = "json"
 FORMATS = (ANSWER, *STREAMED)
@@ -22,7 +23,6 @@ ACCEPTED = {
     "application/x-ndjson": "jsonl",
     "application/json": ANSWER,
 }
-SQL_LENGTH_MAX = 100_000
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 

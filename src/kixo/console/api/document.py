@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from kixo import __version__
-from kixo.console.api.asked import FORMATS, SQL_LENGTH_MAX, Asked
+from kixo.console.api.asked import FORMATS, Asked
 from kixo.console.api.events import FILTERS, LIMIT, LIMIT_MAX, OUTCOMES
 from kixo.console.context import console_of
 from kixo.errors import (
@@ -32,6 +32,7 @@ from kixo.errors import (
 )
 from kixo.event import ENVIRONMENTS, PLATFORMS
 from kixo.query.answer import Answer, Column
+from kixo.registry.saved import SQL_LENGTH_MAX
 from kixo.settings import Settings
 
 PATH = "/api/openapi.json"

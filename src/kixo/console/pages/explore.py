@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from kixo.console.api.answering import STREAMED, Download, first_piece, place, until_gone
-from kixo.console.api.asked import ID, SQL_LENGTH_MAX
+from kixo.console.api.asked import ID
 from kixo.console.cells import Cell, Heading, cell_rows, headings
 from kixo.console.context import Console, console_of, form_of
 from kixo.console.navigation import Chosen, choose
@@ -26,7 +26,7 @@ from kixo.query.answer import Answer
 from kixo.query.caps import QueryCaps
 from kixo.query.questions import QUESTIONS, SPANS, ask, find_question, named_span
 from kixo.query.views import COMPUTED, SESSIONS_BETWEEN_SENTENCE
-from kixo.registry.saved import delete_saved_query, find_saved_query, list_saved_queries, save_query
+from kixo.registry.saved import SQL_LENGTH_MAX, delete_saved_query, find_saved_query, list_saved_queries, save_query
 from kixo.settings import MIB
 from kixo.timestamp import format_us
 

@@ -47,16 +47,11 @@ class Card(NamedTuple):
     view: Callable[[list[dict[str, Any]], Span], Mapping[str, Any]]
 
 
-def _versions(scope: Scope) -> str:
-    question = find_question("app_versions")
-    return question.sql(scope, read_values(question.parameters, {}))
-
-
 CARDS = (
     Card("traffic", "Events", traffic, figures.traffic),
     Card("visits", "Devices and sessions", visits, figures.visits),
     Card("rejections", "Rejected events", rejections, figures.rejections),
-    Card("versions", "App versions", _versions, figures.versions),
+    Card("versions", "App versions", lambda scope: _question_sql(scope)("app_versions"), figures.versions),
 )
 
 

@@ -35,6 +35,7 @@ from kixo.event import REJECTION_CODES
 from kixo.log import REPLAYS
 from kixo.log.folder import read_log_id
 from kixo.query.answer import Answer
+from kixo.query.questions.span import HOUR_US
 from kixo.rejected.change import MEMBERS, changed
 from kixo.rejected.judging import Judgement
 from kixo.rejected.marking import mark
@@ -43,7 +44,7 @@ from kixo.rejected.record import RegistryRecord
 from kixo.rejected.replay import Replay
 from kixo.rejected.selection import Place, Selection, groups, listed, one, over_time, shown_over_time
 from kixo.rejected.tally import Reason, Summary, Tally
-from kixo.timestamp import parse_us
+from kixo.timestamp import DAY_US, parse_us
 
 EXPLORE = "/explore"
 GROUPS_MAX = 200
@@ -54,8 +55,6 @@ STEP_EVENTS = 1000
 STEP_BYTES = 2 * 1024 * 1024
 AROUND_MAX, WRONG_MAX = 16_000, 4_000
 SERIES_MAX = 7
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
 
 T = TypeVar("T")
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kixo.errors import BadArgument
-from kixo.event import ENVIRONMENT_DEFAULT, ENVIRONMENTS, EVENT_NAME_LENGTH_MAX, EVENT_TYPE_LENGTH_MAX
+from kixo.event import (
+    ENVIRONMENT_DEFAULT,
+    ENVIRONMENTS,
+    EVENT_NAME_LENGTH_MAX,
+    EVENT_TYPE_LENGTH_MAX,
+    PROJECT_ID_LENGTH_MAX,
+)
 from kixo.query.questions.scope import Scope
 from kixo.query.questions.span import span_of
 from kixo.query.questions.step import Step, parse_steps
-
-PROJECT_ID_LENGTH_MAX = 255
 
 Kind = Literal["text", "integer", "choice", "instant", "steps"]
 Values = Mapping[str, Any]
