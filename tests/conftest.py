@@ -252,7 +252,7 @@ def chunk(data: bytes) -> bytes:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Two workers, and bodies that may not stand still for long."""
     environment = {"KIXO_BODY_STALL_S": "0.5", "KIXO_BODY_TOTAL_S": "5", "KIXO_REGISTRY_POLL_S": "0.05"}
-    with running(tmp_path_factory.mktemp("server"), environment, workers=2, projects=100) as running_server:
+    with running(tmp_path_factory.mktemp("server"), environment, workers=2, projects=200) as running_server:
         yield running_server
 
 

@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that loads what it takes, for tests that leave it as others can use it."""
-    with running(tmp_path_factory.mktemp("console"), {}, loader=True, projects=50) as server:
+    with running(tmp_path_factory.mktemp("console"), {}, loader=True, projects=200) as server:
         yield server
 
 

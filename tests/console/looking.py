@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent.parent
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 SCREENSHOTS = ROOT / "build" / "screenshots"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-RUN = """rules => axe.run(document, {runOnly: rules}).then(found => found.violations.map(
+# The editor's list of completions is walked through by the arrow keys, with the focus in the editor.
+RUN = """rules => axe.run({exclude: [".cm-tooltip-autocomplete"]}, {runOnly: rules}).then(found => found.violations.map(
     rule => `${rule.id}: ${rule.help}: ` +
         rule.nodes.map(node => node.target + " " + node.failureSummary).join("; ")))"""
 PHONE = ViewportSize(width=360, height=740)
