@@ -167,7 +167,7 @@ async def start_process(lake: Path) -> QueryProcess:
             *("-m", "kixo.query.child", str(lake), str(folder)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **ENVIRONMENT, "TMPDIR": str(folder)},
         )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
