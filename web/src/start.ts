@@ -16,7 +16,8 @@ function wait(list: HTMLElement): void {
   const source = new EventSource(list.dataset.stream ?? "");
   source.addEventListener("rows", (event) => {
     for (const row of JSON.parse((event as MessageEvent).data) as Row[]) {
-      if (find(row.id)) continue;
+      // The list begins with the newest; what the stream begins with reaches further back.
+      if (row.at < (list.dataset.latest ?? "") || find(row.id)) continue;
       const address = `${list.dataset.page ?? ""}&event=${encodeURIComponent(row.id)}`;
       list.prepend(fill(blank.cloneNode(true) as HTMLElement, row, address));
       line.textContent = inWords(row);

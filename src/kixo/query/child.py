@@ -52,13 +52,23 @@ def main() -> NoReturn:
     requests, answers = _take_over_pipes()
     # Named once: looked for again, on a full disk, it would be some folder that is everybody's.
     tempfile.tempdir = sys.argv[2]
-    lock_folder(Path(sys.argv[2]), wait=True)
+    try:
+        lock_folder(Path(sys.argv[2]), wait=True)
+    except FileNotFoundError:
+        _end(0)
     _step_back()
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, inbox), name="owner-watch", daemon=True).start()
     write_frame(answers, READY)
     while True:
-        _serve(Path(sys.argv[1]), decode_request(inbox.get()), answers)
+        request = decode_request(inbox.get())
+        try:
+            _serve(Path(sys.argv[1]), request, answers)
+        except FileNotFoundError:
+            if Path(sys.argv[2]).exists():
+                raise
+            # The owner has given up on this process and removed its folder: what is left is to go, without a word.
+            _end(0)
 
 
 def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
