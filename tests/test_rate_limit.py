@@ -43,6 +43,15 @@ def flood(server: Server, project: Project, seconds: float) -> list[Sent]:
         return sorted(sent for done in floods for sent in done.result())
 
 
+def flood_until_refused(server: Server, project: Project) -> httpx.Response:
+    """The first refusal; a busy machine may need some floods to come to a hundred requests within a second."""
+    for _ in range(20):
+        refused = [request.answer for request in flood(server, project, 1.0) if not request.admitted]
+        if refused:
+            return refused[0]
+    raise AssertionError("No flood came to the limit.")
+
+
 def test_never_more_than_a_hundred_in_any_second_and_all_of_them_are_had(server: Server, project: Project) -> None:
     sent = flood(server, project, 2.5)
     admitted = [request for request in sent if request.admitted]
@@ -66,7 +75,7 @@ def test_both_workers_were_met(server: Server, project: Project) -> None:
 
 
 def test_whoever_waits_for_retry_after_is_admitted(server: Server, project: Project) -> None:
-    refused = next(request.answer for request in flood(server, project, 1.0) if not request.admitted)
+    refused = flood_until_refused(server, project)
     threading.Event().wait(float(refused.headers["retry-after"]))
     answer = server.http.post("/v1/batch", content=project.body(event()))
     assert answer.status_code == 200

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -118,7 +119,10 @@ def _places(entries: list[Entry], count: int, dice: Random) -> Iterator[int]:
 
 
 def _recorded_part(state: State) -> State:
-    return {path: content for path, content in state.items() if not path.startswith(UNRECORDED)}
+    def recorded(path: str) -> bool:
+        return not any(fnmatchcase(path, pattern) for pattern in UNRECORDED)
+
+    return {path: content for path, content in state.items() if recorded(path)}
 
 
 def _digest(state: State) -> bytes:

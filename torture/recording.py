@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from kixo.bench.traffic import Credential
 from kixo.errors import StartFailed
+from kixo.log import durable
 from torture.account import Account, Answer
 from torture.client import Client, Habits, Traffic
 from torture.event import Source
@@ -31,8 +32,8 @@ HABITS = Habits(clients=PROJECTS, pause_s=0.02, large_share=0.02)
 EVENTS_S_MAX = 120.0
 # So that there are segments which were given up, too: syncs of the log that fail, by their number.
 FAILING_SYNCS = (5, 23, 60, 111)
-# What only matters while a server runs, and what is not written through the shim.
-UNRECORDED = (f"{DATA}/run", f"{DATA}/server.log")
+# What only matters while a server runs, what is not written through the shim, and what is written as mapped memory.
+UNRECORDED = (f"{DATA}/run", f"{DATA}/run/*", f"{DATA}/server.log", f"{DATA}/log/*/{durable.NAME}")
 
 
 class Told(NamedTuple):
