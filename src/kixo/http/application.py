@@ -13,15 +13,17 @@ from kixo.errors import (
     Internal,
     MethodNotAllowed,
     NotFound,
+    RateLimited,
     RequestError,
     Unavailable,
     UnsupportedMediaType,
 )
 from kixo.http.answers import COMMON, PREFLIGHT, Answer, failure, limit_headers, limit_policy, success
 from kixo.http.body import BodyReader
+from kixo.http.pace import RefusalPace
 from kixo.http.pages import Page
 from kixo.inflate import inflate
-from kixo.ingest import Admission, Ingest, Payload, Place, Refusal
+from kixo.ingest import LARGE_BYTES, Admission, Ingest, Payload, Place, Refusal
 from kixo.key_use import Count
 from kixo.log.group_commit import GroupCommit
 from kixo.metric_file import MetricFile
@@ -91,6 +93,7 @@ class Application:
         self._tolerance_us = round(settings.clock_tolerance_s * 1e6)
         self._rehearsal = ingest.rehearsal()
         self._large = asyncio.Lock()
+        self._pace = RefusalPace()
         self._policy = limit_policy(settings.requests_per_second_max)
         self._count_accepted = metrics.counter(EVENTS, ("accepted",))
         self._count_rejected = metrics.counter(EVENTS, ("rejected",))
@@ -153,9 +156,21 @@ class Application:
             position = None
             if admission.payload is not None:
                 position = await self._store(admission.payload, admission.place, arrival.clock_us)
+        except Refusal as refusal:
+            # Read the size before the release; a body must not be held while its answer waits.
+            size = len(held[-1])
+            self._release(held)
+            held.clear()
+            await self._hold_back(refusal, size)
+            raise
         finally:
             self._release(held)
         return self._answer(admission, position, arrival)
+
+    async def _hold_back(self, refusal: Refusal, size: int) -> None:
+        """Lets the answer to a large request over the limit wait, so that a flood of them is slowed."""
+        if size > LARGE_BYTES and isinstance(refusal.error, RateLimited) and refusal.project_id is not None:
+            await asyncio.sleep(self._pace.wait_s(refusal.project_id, self._timer_ns() / 1e9))
 
     def _receive(self, headers: Any, protocol: Any) -> Coroutine[Any, Any, bytes]:
         """Reads the body as sent, which has to be released; raises `RequestError`."""
