@@ -8,6 +8,8 @@ none), `from_us` and `to_us`. Single events are fields `event:LOG:PARTITION:OFFS
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from msgspec import json
+
 from kixo.console.navigation import Chosen
 from kixo.errors import BadArgument
 from kixo.rejected.change import EVENT_BYTES_MAX, Change, check_json, check_path
@@ -88,12 +90,22 @@ def _change(fields: Mapping[str, str]) -> Change:
     if "json_of" in fields:
         return Change(replace={read_place(fields["json_of"]): check_json(fields.get("json", ""), EVENT_BYTES_MAX)})
     set_members = {
-        check_path(path): check_json(fields.get(f"set_value_{number}", ""))
+        check_path(path): _value(fields.get(f"set_value_{number}", ""))
         for number in SETS
         if (path := fields.get(f"set_member_{number}", "").strip())
     }
     remove = fields.get("remove", "").replace(",", " ").split()
     return Change(set_members, tuple(map(check_path, remove)))
+
+
+def _value(text: str) -> bytes:
+    """The JSON that was typed; what is none and does not begin like it is a text, as a person would write one."""
+    try:
+        return check_json(text)
+    except BadArgument:
+        if not text.strip() or text.lstrip()[0] in '{["':
+            raise
+        return check_json(json.encode(text.strip()).decode())
 
 
 def _request(text: str) -> RequestPlace:
