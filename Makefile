@@ -76,14 +76,15 @@ $(VENV)/developing: $(VENV)/installed requirements-dev.txt
 	$(INSTALL) --require-hashes -r requirements-dev.txt
 	touch $@
 
-# Writes both files of requirements anew: every version with its hashes, for every platform, and no host.
+# Writes all files of requirements anew: every version with its hashes, for every platform, and no host.
 LOCK := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header pyproject.toml requirements-build.in --extra server
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet uv
 	$(LOCK) -o requirements.txt
-	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --extra distributed -c requirements.txt -o requirements-distributed.txt
+	$(LOCK) --extra distributed --extra dev -c requirements-distributed.txt -o requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist $(WEB:=/node_modules) $(WEB:=/dist)

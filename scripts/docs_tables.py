@@ -19,6 +19,7 @@ from kixo.event import EVENT_TYPES, REJECTION_CODES
 from kixo.http.browser import script_integrity
 from kixo.lake.schema import TABLES, Table
 from kixo.metrics import CATALOGUE, Metric
+from kixo.places import SECRETS
 from kixo.query.questions import QUESTIONS, Parameter
 from kixo.query.views import COMPUTED, View
 from kixo.settings import MIB, setting_fields
@@ -62,6 +63,15 @@ def _sized(value: object, unit: str) -> str:
     if unit != "bytes" or not isinstance(value, int) or value < MIB:
         return text
     return f"{text} ({value // GIB} GiB)" if value % GIB == 0 else f"{text} ({value // MIB} MiB)"
+
+
+def secrets() -> str:
+    """Every secret, with the variables that it comes from."""
+    rows = [
+        (f"`KIXO_{secret.name}`" + f" or `KIXO_{secret.name}_FILE`" * secret.in_file, secret.sentence)
+        for secret in SECRETS
+    ]
+    return table(("variable", "what it is"), rows)
 
 
 def options() -> str:
@@ -221,6 +231,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         settings,
+        secrets,
         options,
         commands,
         metrics,

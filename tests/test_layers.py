@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 
 # Each layer may import from itself and from the layers before it; docs/architecture.md says what each is for.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("kixo", "kixo.errors", "kixo.event", "kixo.settings", "kixo.metrics"),
+    ("kixo", "kixo.errors", "kixo.event", "kixo.places", "kixo.settings", "kixo.metrics"),
     (
         "kixo.timestamp",
         "kixo.depth",

@@ -9,12 +9,13 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kixo.errors import BadSetting
+from kixo.places import lake_place, limits_place, log_place, registry_place, secret_variables
 
 MIB = 1024 * 1024
 ENVIRONMENT_PREFIX = "KIXO_"
@@ -22,6 +23,17 @@ ENVIRONMENT_PREFIX = "KIXO_"
 OTHER_VARIABLES = ("KIXO_API_KEY", "KIXO_PROJECT_ID", "KIXO_TOKEN", "KIXO_URL")
 URL = re.compile(r"(https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)?")
 NAMES = re.compile(r"[A-Za-z0-9_.-]*( *, *[A-Za-z0-9_.-]+)*")
+PLACES: Mapping[str, Callable[[str, str], object]] = {
+    "log": log_place,
+    "lake": lake_place,
+    "registry": registry_place,
+    "limits": limits_place,
+}
+CHOICES = {
+    "log_format": ("auto", "json", "console"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "kafka_sasl_mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+}
 
 
 def setting(default: object, unit: str, sentence: str, low: float | None = None, high: float | None = None) -> Any:
@@ -49,6 +61,34 @@ class Settings:
     workers: int = setting(0, "processes", "Processes that take events; 0 means one for every two cores.", 0, 256)
     log_format: str = setting("auto", "auto, json or console", "How log lines look; auto is json off a terminal.")
     log_level: str = setting("info", "debug, info, warning or error", "The least severe log line that is written.")
+
+    # What may be elsewhere than in the data folder; docs/scale.md says when and how.
+    log: str = setting("", "URL of the log", "Where the log is: kafka://h1:9092,h2:9092/topic; empty: in data_dir.")
+    lake: str = setting("", "URL of the lake", "Where the tables are: s3://bucket/prefix, a path; empty: in data_dir.")
+    registry: str = setting(
+        "",
+        "URL of the registry",
+        "Where projects and keys are: postgresql://user@host:5432/database; empty: in data_dir.",
+    )
+    limits: str = setting(
+        "", "URL of the limits", "Where requests are counted: redis://host:6379/0; empty: in data_dir."
+    )
+    log_partitions: int = setting(
+        12, "partitions", "Partitions of the topic, by which projects are divided; never changed later.", 1, 10_000
+    )
+    kafka_sasl_mechanism: str = setting(
+        "SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", "How KIXO_LOG_USER proves to Kafka who it is."
+    )
+    kafka_ca_file: str = setting(
+        "", "file", "Whose signature on Kafka's certificates is trusted, as PEM; empty: the system's."
+    )
+    s3_endpoint: str = setting(
+        "", "URL", "Where S3 is, if not at Amazon: https://s3.example.com. AWS_ENDPOINT_URL, if empty."
+    )
+    s3_region: str = setting("", "region", "The region of the bucket; AWS_REGION, if empty.")
+    limits_ca_file: str = setting(
+        "", "file", "Whose signature on Redis's certificate is trusted, as PEM; empty: the system's."
+    )
 
     # What a request may cost.
     body_bytes_max: int = setting(10 * MIB, "bytes", "The largest body, on the wire and inflated.", 1024, 1024 * MIB)
@@ -181,7 +221,8 @@ def resolve(flags: Mapping[str, object], environment: Mapping[str, str], file: M
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """A sentence for each variable that looks like a setting and is none."""
-    names = {row.name for row in setting_fields()}
+    secrets = {variable.removeprefix(ENVIRONMENT_PREFIX).lower() for variable in secret_variables()}
+    names = {row.name for row in setting_fields()} | secrets
     return [
         f"The variable {variable} is no setting. {_suggestion(name, names, ENVIRONMENT_PREFIX)}"
         for variable in sorted(environment)
@@ -231,8 +272,9 @@ def _kind_name(kind: type) -> str:
 
 
 def _check_range(row: dataclasses.Field[Any], value: object, source: str) -> None:
-    choices = {"log_format": {"auto", "json", "console"}, "log_level": {"debug", "info", "warning", "error"}}
-    if row.name in choices and value not in choices[row.name]:
+    if row.name in PLACES:
+        PLACES[row.name](str(value), source)
+    if row.name in CHOICES and value not in CHOICES[row.name]:
         raise BadSetting(f"{source} is {value!r}.", f"It can be {row.metadata['unit']}.")
     if row.metadata["unit"] == "URL" and not URL.fullmatch(str(value)):
         raise BadSetting(f"{source} is {value!r}.", "It has to be like https://kixo.example.com, without a path.")
