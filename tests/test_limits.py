@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kixo.errors import Unavailable
-from kixo.limits import RING, SECOND_NS, SLOTS_AT, WORD, RequestLimit, RingFile, Verdict
+from kixo.limits import SECOND_NS, Verdict
+from kixo.limits.ring_file import RING, SLOTS_AT, WORD, RingFile
 
 START_NS = 1_000 * SECOND_NS
 spawn = multiprocessing.get_context("spawn")
@@ -37,7 +38,7 @@ def limit(path: Path) -> Iterator[RingFile]:
     limit.close()
 
 
-def admissions(limit: RequestLimit, times: list[int], project: int = 1) -> list[bool]:
+def admissions(limit: RingFile, times: list[int], project: int = 1) -> list[bool]:
     return [limit.admit(project, now).admitted for now in times]
 
 

@@ -1,10 +1,13 @@
 """The one path in: authenticate, limit, judge, and make ready for the log.
 
-Everything here is synchronous and touches no disk. `Ingest.admit` turns a body into an `Admission`: the frame that
-has to become durable and the answer that may be given once it is. The HTTP edge does the waiting.
+Everything here is synchronous and touches no disk. A body becomes an `Admission`, the frame that has to become durable
+and the answer that may be given once it is, in three steps: `examine` decodes and authenticates, `ask` asks for a place
+in the project's limit, `finish` makes ready what the log is to keep. A limit that is asked over a network answers
+`ask` with a future; the HTTP edge does the waiting.
 """
 
 import re
+from asyncio import Future
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,7 +24,7 @@ from kixo.errors import (
     Unauthorized,
 )
 from kixo.event import ERRORS_SHOWN_MAX, BatchAnswer, BatchRequest, Rejection
-from kixo.limits import Glance, RequestLimit, Verdict
+from kixo.limits import Counted, Glance, Reply, RequestLimit, Verdict
 from kixo.log import Buffers
 from kixo.settings import Settings
 from kixo.snapshot import Sender, Snapshot
@@ -47,12 +50,24 @@ class Payload(NamedTuple):
     content: Buffers
 
 
+class Claim(NamedTuple):
+    """A request of a known sender that asks for a place in its project's limit.
+
+    `early` says that its events were counted and not decoded, because a place is unlikely.
+    """
+
+    body: bytes
+    request: BatchRequest | decode.OpenedRequest
+    sender: Sender
+    early: bool = False
+
+
 class Place(NamedTuple):
-    """The place in a project's rolling second that a request has taken, at a time of the monotonic clock."""
+    """The place in a project's rolling second that a request has taken, at a time of the limit's clock."""
 
     project_id: str
     sender: Sender
-    taken_ns: int
+    taken: int
     verdict: Verdict
 
 
@@ -70,14 +85,18 @@ class Admission(NamedTuple):
 
 
 class Refusal(Exception):
-    """A request error together with the state of the project's limit, where the project is known.
+    """A request error together with the state of the project's limit, where the project is known, perhaps yet to come.
 
     `project_id` is what the request calls its project, where that could be read, whoever sent it; `body` is what could
     not be read.
     """
 
     def __init__(
-        self, error: RequestError, verdict: Verdict | None, project_id: str | None = None, body: bytes | None = None
+        self,
+        error: RequestError,
+        verdict: Reply | None,
+        project_id: str | None = None,
+        body: bytes | None = None,
     ) -> None:
         super().__init__(error.message)
         self.error = error
@@ -100,17 +119,46 @@ class Ingest:
         self._requests_max = settings.requests_per_second_max
 
     def admit(self, body: bytes) -> Admission:
-        """Checks a body in the contract's order: JSON, envelope, key, event count, rate, events.
+        """All three steps, for a limit that answers at once. Raises `Refusal`."""
+        claim = self.examine(body)
+        counted = self.ask(claim)
+        assert isinstance(counted, Counted)
+        return self.finish(claim, counted)
+
+    def examine(self, body: bytes) -> Claim:
+        """Checks a body in the contract's order as far as its number of events: JSON, envelope, key, event count.
 
         Raises `Refusal`.
         """
-        if len(body) > LARGE_BYTES:
-            self._refuse_early(body)
+        if len(body) > LARGE_BYTES and (early := self._examine_early(body)) is not None:
+            return early
         request = decode.decode_request(body)
         if request is None:
-            return self._admit_judged(body)
+            return self._examine_judged(body)
         sender = self._authenticate(request.project_id, request.api_key)
-        place = self._take_place(request.project_id, sender, len(request.batch))
+        if len(request.batch) > self._events_max:
+            raise self._too_many(request.project_id, sender, len(request.batch))
+        return Claim(body, request, sender)
+
+    def ask(self, claim: Claim) -> Counted | Future[Counted]:
+        """Asks for a place in the limit of the claim's project."""
+        now_ns = self._now_ns()
+        verdict = self._limit.admit(claim.sender.project, now_ns)
+        return Counted(verdict, now_ns) if isinstance(verdict, Verdict) else verdict
+
+    def finish(self, claim: Claim, counted: Counted) -> Admission:
+        """What the log is to keep of a counted request, and its answer; raises `Refusal` where it has no place.
+
+        Judges the events, which is the last of the checks before storage.
+        """
+        body, request, sender, early = claim
+        if not counted.verdict.admitted:
+            raise self._rate_limited(request.project_id, counted.verdict)
+        place = Place(request.project_id, sender, counted.at, counted.verdict)
+        if early:
+            request = decode.decode_request(body) or request
+        if isinstance(request, decode.OpenedRequest):
+            return self._judge(request, place)
         content = _without_key(body, request)
         if content is None:
             return self._judge(decode.open_request(body), place)
@@ -122,41 +170,43 @@ class Ingest:
         """One that decides alike and takes no place in the limit."""
         return Ingest(self._snapshot, Glance(self._limit), self._now_ns, self._settings)
 
-    def give_back(self, place: Place) -> Verdict:
+    def give_back(self, place: Place) -> Reply:
         """Frees the place of a request that could not be stored: what was refused does not count."""
         now_ns = self._now_ns()
-        self._limit.retract(place.sender.project, place.taken_ns, now_ns)
+        self._limit.retract(place.sender.project, place.taken, now_ns)
         return self._limit.peek(place.sender.project, now_ns)
 
-    def _refuse_early(self, body: bytes) -> None:
-        """Refuses a large request of a project that has no place left, for a small part of what decoding it costs.
+    def _examine_early(self, body: bytes) -> Claim | None:
+        """A large request of a project that has no place left, for a small part of what decoding it costs.
 
-        The checks are the same, in the same order; the events are counted and not looked at. Returns where the usual
-        way has to say it, which a request that names its project late or in another writing goes anyway.
+        The checks are the same, in the same order; the events are counted and not looked at. None where the usual way
+        has to say it, which a request that names its project late or in another writing goes anyway.
         """
         likely = self._snapshot().projects.get(decode.likely_project(body) or "")
-        if likely is None or self._limit.peek(likely, self._now_ns()).admitted:
-            return
+        if likely is None or not self._limit.is_full(likely, self._now_ns()):
+            return None
         try:
             request = decode.open_request(body)
         except (InvalidJSON, InvalidRequest):
-            return
-        sender = self._authenticate(request.project_id, request.api_key)
-        if not self._limit.peek(sender.project, self._now_ns()).admitted:
-            # Should a place have become free just now, somebody else may have it.
-            self.give_back(self._take_place(request.project_id, sender, request.event_count()))
+            return None
+        return self._claim(body, request, early=True)
 
-    def _admit_judged(self, body: bytes) -> Admission:
+    def _examine_judged(self, body: bytes) -> Claim:
         try:
             request = decode.open_request(body)
         except InvalidRequest as error:
             raise Refusal(error, self._state_of_sender(body), body=body) from None
         except InvalidJSON as error:
             raise Refusal(error, None, body=body) from None
-        sender = self._authenticate(request.project_id, request.api_key)
-        return self._judge(request, self._take_place(request.project_id, sender, request.event_count()))
+        return self._claim(body, request)
 
-    def _state_of_sender(self, body: bytes) -> Verdict | None:
+    def _claim(self, body: bytes, request: decode.OpenedRequest, *, early: bool = False) -> Claim:
+        sender, events = self._authenticate(request.project_id, request.api_key), request.event_count()
+        if events > self._events_max:
+            raise self._too_many(request.project_id, sender, events)
+        return Claim(body, request, sender, early)
+
+    def _state_of_sender(self, body: bytes) -> Reply | None:
         """The limit of a known project whose envelope is wrong; the request does not count."""
         found = decode.credentials(body)
         project = self._snapshot().authenticate(*found) if found is not None else None
@@ -169,20 +219,17 @@ class Ingest:
             raise Refusal(Unauthorized(message), None, project_id)
         return sender
 
-    def _take_place(self, project_id: str, sender: Sender, events: int) -> Place:
-        if events > self._events_max:
-            message = f"The batch has {events} events, {self._events_max} are allowed. Split it; do not repeat it."
-            error = TooManyEvents(message, limit=self._events_max, actual=events)
-            raise Refusal(error, self._limit.peek(sender.project, self._now_ns()), project_id)
-        now_ns = self._now_ns()
-        verdict = self._limit.admit(sender.project, now_ns)
-        if not verdict.admitted:
-            message = (
-                f"The project has made {self._requests_max} requests in the last second, which is the limit. "
-                "Wait for Retry-After, then repeat; send more events in each request."
-            )
-            raise Refusal(RateLimited(message, retry_after_s=verdict.retry_after_s), verdict, project_id)
-        return Place(project_id, sender, now_ns, verdict)
+    def _too_many(self, project_id: str, sender: Sender, events: int) -> Refusal:
+        message = f"The batch has {events} events, {self._events_max} are allowed. Split it; do not repeat it."
+        error = TooManyEvents(message, limit=self._events_max, actual=events)
+        return Refusal(error, self._limit.peek(sender.project, self._now_ns()), project_id)
+
+    def _rate_limited(self, project_id: str, verdict: Verdict) -> Refusal:
+        message = (
+            f"The project has made {self._requests_max} requests in the last second, which is the limit. "
+            "Wait for Retry-After, then repeat; send more events in each request."
+        )
+        return Refusal(RateLimited(message, retry_after_s=verdict.retry_after_s), verdict, project_id)
 
     def _judge(self, request: decode.OpenedRequest, place: Place) -> Admission:
         accepted, rejected = decode.judge_events(request.events)

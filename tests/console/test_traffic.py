@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from kixo.console.traffic import LOOKS_KEPT, SECOND_NS, Traffic, Use, _most_in_a_second
-from kixo.limits import RingFile, read_admissions
+from kixo.limits.ring_file import RingFile, read_admissions
 
 START_NS = 1_000 * SECOND_NS
 

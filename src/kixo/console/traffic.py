@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kixo.limits import read_admissions
+from kixo.limits.ring_file import read_admissions
 
 LOOK_S = 1.0
 LOOKS_KEPT = 60

@@ -25,6 +25,7 @@ from kixo.http.pages import Page
 from kixo.inflate import inflate
 from kixo.ingest import LARGE_BYTES, Admission, Ingest, Payload, Place, Refusal
 from kixo.key_use import Count
+from kixo.limits import Counted, settled
 from kixo.log.group_commit import GroupCommit
 from kixo.metric_file import MetricFile
 from kixo.metrics import ACK_SECONDS, ANSWERS, EVENTS, REQUESTS
@@ -108,7 +109,7 @@ class Application:
             else:
                 answer = await self._other(scope, protocol)
         except Refusal as refusal:
-            self._respond(protocol, failure(refusal.error, refusal.verdict, self._policy))
+            self._respond(protocol, failure(refusal.error, await settled(refusal.verdict), self._policy))
             self._refused.note(arrival.clock_us, refusal.error, refusal.project_id, refusal.body)
             return
         except RequestError as error:
@@ -198,27 +199,39 @@ class Application:
         try:
             held = [await self._receive(headers, protocol)]
             try:
+                admission = await self._admit_large(self._rehearsal, held, headers.get("content-encoding"))
+                verdict = admission.place.verdict
                 async with self._large:
-                    await asyncio.sleep(0)
-                    admission = self._rehearsal.admit(self._inflate(held, headers.get("content-encoding")))
-                    verdict = admission.place.verdict
                     answer = dry_run_answer(admission, arrival.clock_us, self._tolerance_us)
             finally:
                 self._release(held)
         except Refusal as refusal:
-            return failure(refusal.error, refusal.verdict, self._policy)
+            return failure(refusal.error, await settled(refusal.verdict), self._policy)
         except RequestError as error:
             return failure(error, verdict, self._policy)
         return Answer(200, "ok", [*COMMON, *limit_headers(verdict, self._policy)], answer)
 
     async def _admit(self, held: list[bytes], encoding: str | None) -> Admission:
         sent = held[0]
-        if len(sent) <= TURN_BYTES and not encoding:
-            return self._ingest.admit(sent)
         # What is compressed can be small here and large a moment later.
+        if len(sent) > TURN_BYTES or encoding:
+            return await self._admit_large(self._ingest, held, encoding)
+        claim = self._ingest.examine(sent)
+        counted = self._ingest.ask(claim)
+        return self._ingest.finish(claim, counted if isinstance(counted, Counted) else await counted)
+
+    async def _admit_large(self, ingest: Ingest, held: list[bytes], encoding: str | None) -> Admission:
         async with self._large:
             await asyncio.sleep(0)
-            return self._ingest.admit(self._inflate(held, encoding))
+            claim = ingest.examine(self._inflate(held, encoding))
+            counted = ingest.ask(claim)
+            if isinstance(counted, Counted):
+                return ingest.finish(claim, counted)
+        # Others have their turn while the network is waited for.
+        known = await counted
+        async with self._large:
+            await asyncio.sleep(0)
+            return ingest.finish(claim, known)
 
     def _inflate(self, held: list[bytes], encoding: str | None) -> bytes:
         """The body as JSON; what it inflates to counts as held as long as what was sent."""

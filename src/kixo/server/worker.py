@@ -20,7 +20,7 @@ from kixo.http.pages import open_pages
 from kixo.ingest import Ingest
 from kixo.key_use import Count, KeyUseFile, count_nothing
 from kixo.layout import Layout
-from kixo.limits import RingFile
+from kixo.limits.ring_file import RingFile
 from kixo.log.group_commit import GroupCommit, Observe
 from kixo.log.writer import LocalLogWriter, PartitionHeld
 from kixo.metric_file import MetricFile

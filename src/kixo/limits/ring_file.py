@@ -1,4 +1,4 @@
-"""How many requests a project may make: at most N in any rolling second, counted over all processes, exactly.
+"""The limit of requests in a file that the processes of one machine share: a ring of times for each project.
 
 The times of the last N admissions of each project lie in a ring in a file that all workers map. A request is admitted
 if fewer than N of them are within the second before it. Refused requests leave no trace.
@@ -25,100 +25,19 @@ import os
 from fcntl import LOCK_EX, LOCK_UN, lockf
 from pathlib import Path
 from struct import Struct
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kixo.errors import Unavailable
+from kixo.limits import REFUSED, SECOND_NS, Verdict
 
-SECOND_NS = 1_000_000_000
 HEADER = Struct("<16sQ")
 MAGIC = b"kixo limits 1\n"
 SLOTS_AT = 4096
 WORD = 8
 HEAD, TAIL, RING = 0, 1, 2
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class Verdict(NamedTuple):
-    """Whether a request is admitted, and what the `RateLimit` header says.
-
-    `left` requests could follow at once, in at most `reset_s` seconds all of them can (0: now), and after
-    `retry_after_s` seconds a refused one may come again. Whole seconds.
-    """
-
-    admitted: bool
-    left: int
-    reset_s: int
-    retry_after_s: int
-
-
-ADMITTED = Verdict(admitted=True, left=1, reset_s=1, retry_after_s=0)
-REFUSED = Verdict(admitted=False, left=0, reset_s=1, retry_after_s=1)
-
-
-class RequestLimit(Protocol):
-    """Counts the requests of projects over all worker processes."""
-
-    def admit(self, project_number: int, now_ns: int) -> Verdict:
-        """Asks for one request of a project, numbered from 1, at a time of CLOCK_MONOTONIC in nanoseconds.
-
-        Raises `Unavailable` where it cannot be counted.
-        """
-        ...
-
-    def peek(self, project_number: int, now_ns: int) -> Verdict:
-        """What `admit` would find, without asking: `left` is what is left before any further request."""
-        ...
-
-    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
-        """Takes back the admission that was asked for at that time: the request was refused after all.
-
-        Nothing where it no longer counts: the place is free already, and those that count are others'.
-        """
-        ...
-
-    def close(self) -> None:
-        """Lets go of the counts."""
-        ...
-
-
-class Unlimited:
-    """A `RequestLimit` that admits every request and keeps nothing: where bodies alone are looked at."""
-
-    def admit(self, project_number: int, now_ns: int) -> Verdict:
-        """See `RequestLimit`."""
-        return ADMITTED
-
-    def peek(self, project_number: int, now_ns: int) -> Verdict:
-        """See `RequestLimit`."""
-        return ADMITTED
-
-    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
-        """See `RequestLimit`."""
-
-    def close(self) -> None:
-        """See `RequestLimit`."""
-
-
-class Glance:
-    """A `RequestLimit` that looks at another one and takes no place in it."""
-
-    def __init__(self, limit: RequestLimit) -> None:
-        self._limit = limit
-
-    def admit(self, project_number: int, now_ns: int) -> Verdict:
-        """What is left; see `RequestLimit.peek`."""
-        return self._limit.peek(project_number, now_ns)
-
-    peek = admit
-
-    def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
-        """See `RequestLimit`."""
-
-    def close(self) -> None:
-        """See `RequestLimit`."""
 
 
 class RingFile:
@@ -180,6 +99,10 @@ class RingFile:
         if used >= self._requests_max:
             return REFUSED
         return Verdict(True, self._requests_max - used, 1 if used else 0, 0)
+
+    def is_full(self, project_number: int, now_ns: int) -> bool:
+        """See `RequestLimit`."""
+        return not self.peek(project_number, now_ns).admitted
 
     def retract(self, project_number: int, admitted_ns: int, now_ns: int) -> None:
         """See `RequestLimit`."""
