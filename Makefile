@@ -12,8 +12,8 @@ test: $(VENV)/developing
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/developing
-	$(BIN)/ruff check src tests scripts torture fuzz
-	$(BIN)/ruff format --check src tests scripts torture fuzz
+	$(BIN)/ruff check src tests scripts torture fuzz services
+	$(BIN)/ruff format --check src tests scripts torture fuzz services
 
 types: $(VENV)/developing
 	$(BIN)/mypy

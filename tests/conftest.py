@@ -24,6 +24,9 @@ from kixo.settings import Settings
 from kixo.stored import decode_owner
 from torture.shim import NoCompiler, build
 
+# The fixtures of real services: `kafka`, `s3`, `postgresql`, `redis`.
+pytest_plugins = ["tests.services"]
+
 # How fast an example runs says something of the machine, and nothing of what is tested.
 settings.register_profile("kixo", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kixo")
