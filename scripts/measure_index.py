@@ -62,7 +62,7 @@ def copies_s(index: IdentityIndex, identities: Identities) -> float:
 
 
 def show(index: IdentityIndex, table: LakeTable, held: int, new_s: float, copy_s: float, flush_s: float) -> None:
-    disk = sum(path.stat().st_size for path in (table.folder.parent / "index").iterdir())
+    disk = sum(path.stat().st_size for path in (Path(table.store.url).parent / "index").iterdir())
     print(
         f"{held / MILLION:8.1f} {new_s * 1e9:13.0f} {copy_s * 1e9:16.0f} {index.filter_bytes / MILLION:10.0f} "
         f"{disk / MILLION:8.0f} {len(index.store.files):10} {flush_s * 1000:17.0f}",

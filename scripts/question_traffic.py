@@ -222,10 +222,9 @@ def _write(table: LakeTable, day: int, parts: list[pa.Table], fresh: bool) -> in
 
 def _file(table: LakeTable, day: int, rows: pa.Table, number: int, pieces: int, style: FileStyle) -> TableFile:
     date = str(np.datetime64(day, "D"))
-    (table.folder / f"date={date}").mkdir(exist_ok=True)
     # Every so-manyth row: each file has a bit of every project, as files of loads do.
     part = rows.take(pa.array(np.arange(number, rows.num_rows, pieces)))
-    return write_file(table.folder, f"date={date}/{table.version + 1:012d}-{number}.parquet", date, part, style)
+    return write_file(table.store, f"date={date}/{table.version + 1:012d}-{number}.parquet", date, part, style)
 
 
 def _rejections(random: np.random.Generator, stream: Stream, day: int, days: int) -> pa.Table:

@@ -10,8 +10,9 @@ from msgspec import json
 
 from kixo.errors import DataFolderError
 from kixo.lake.commit import Commit, CommitConflict, TableFile, is_whole, log_entry, pack, write_commit
-from kixo.lake.compaction import Bounds, choose, merge, retire
+from kixo.lake.compaction import Bounds, choose, merge
 from kixo.lake.create import create_tables
+from kixo.lake.local import LocalLake
 from kixo.lake.parquet import FRESH, write_file
 from kixo.lake.read import open_table
 from kixo.lake.schema import LOADS, TABLES
@@ -59,9 +60,8 @@ def ledger(*stored: int) -> pa.Table:
 
 def load(table: LakeTable, number: int) -> TableFile:
     """Commits one row, and `number` as the position."""
-    (table.folder / f"date={DATE}").mkdir(exist_ok=True)
     path = f"date={DATE}/{table.version + 1:012d}-{number}.parquet"
-    file = write_file(table.folder, path, DATE, ledger(number), FRESH)
+    file = write_file(table.store, path, DATE, ledger(number), FRESH)
     table.commit("WRITE", NOW_US, [file], positions={0: number})
     return file
 
@@ -149,7 +149,7 @@ def test_a_torn_last_commit_is_moved_aside(lake: Path, reports: Reports) -> None
     table = opened(lake, reports)
     for number in (1, 2):
         load(table, number)
-    entry = log_entry(table.folder, 2)
+    entry = lake / "loads" / log_entry(2)
     data = entry.read_bytes()
     for length in (0, 1, data.index(b"\n") + 1, len(data) - 2):
         entry.write_bytes(data[:length])
@@ -169,13 +169,13 @@ def test_several_torn_commits_are_moved_aside(lake: Path, reports: Reports) -> N
     for number in range(4):
         load(table, number)
     for version in (3, 4):
-        log_entry(table.folder, version).write_bytes(b"")
+        (lake / "loads" / log_entry(version)).write_bytes(b"")
     assert opened(lake, reports).position(0) == 1
 
 
 def test_a_table_whose_making_was_cut_off_is_made_again(lake: Path, reports: Reports) -> None:
     create_tables(lake)
-    log_entry(lake / "events", 0).write_bytes(b"")
+    (lake / "events" / log_entry(0)).write_bytes(b"")
     assert opened(lake, reports, "events").version == 0
 
 
@@ -269,8 +269,8 @@ def test_merges_that_can_wait_do_while_there_is_a_backlog() -> None:
 def test_a_merged_file_has_all_rows_sorted_by_project(lake: Path, reports: Reports) -> None:
     table = opened(lake, reports)
     loaded = [load(table, number) for number in range(7)]
-    merged = merge(table.folder, LOADS, loaded, "merged")
-    rows = pq.read_table(table.folder / merged.path, partitioning=None)
+    merged = merge(table.store, LOADS, loaded, "merged")
+    rows = pq.read_table(lake / "loads" / merged.path, partitioning=None)
     assert rows.column("project_id").to_pylist() == sorted(f"project {number % 3}" for number in range(7))
     assert sorted(rows.column("stored").to_pylist()) == list(range(7))
     assert (merged.rows, merged.data_version) == (7, 7)
@@ -284,15 +284,15 @@ def test_a_file_of_unknown_origin_makes_a_merged_file_of_unknown_origin(lake: Pa
     table = opened(lake, reports)
     known = load(table, 1)
     path = f"date={DATE}/part-from-elsewhere.parquet"
-    other = write_file(table.folder, path, DATE, ledger(2), FRESH)
-    assert merge(table.folder, LOADS, [known, other], "merged").data_version is None
+    other = write_file(table.store, path, DATE, ledger(2), FRESH)
+    assert merge(table.store, LOADS, [known, other], "merged").data_version is None
 
 
 def test_a_sweep_deletes_what_was_replaced_long_enough_ago(lake: Path, reports: Reports) -> None:
     table = opened(lake, reports)
     loaded = [load(table, number) for number in range(3)]
-    merged = merge(table.folder, LOADS, loaded, "merged")
-    retire(table.folder, loaded, 1000.0)
+    merged = merge(table.store, LOADS, loaded, "merged")
+    table.retire(loaded, 1000.0)
     table.commit("OPTIMIZE", NOW_US, [merged], removed=loaded, changes_data=False)
     assert sweep(table, 1000.0) == 0
     assert sweep(table, 1000.1) == 3
@@ -302,7 +302,7 @@ def test_a_sweep_deletes_what_was_replaced_long_enough_ago(lake: Path, reports: 
 def test_a_sweep_never_deletes_a_file_of_the_table(lake: Path, reports: Reports) -> None:
     table = opened(lake, reports)
     file = load(table, 1)
-    os.utime(table.folder / file.path, (1, 1))
+    os.utime(lake / "loads" / file.path, (1, 1))
     assert sweep(table, 2e9) == 0
     assert stored(lake) == [1]
 
@@ -311,14 +311,14 @@ def test_what_a_failed_load_wrote_goes_at_once(lake: Path, reports: Reports) -> 
     table = opened(lake, reports)
     load(table, 1)
     path = f"date={DATE}/{2:012d}-x.parquet"
-    write_file(table.folder, path, DATE, ledger(2), FRESH)
+    write_file(table.store, path, DATE, ledger(2), FRESH)
     assert drop_uncommitted(table) == 1
     assert stored(lake) == [1]
 
 
 def test_write_commit_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "_delta_log").mkdir()
-    write_commit(tmp_path, 0, Commit("WRITE", 1))
+    write_commit(LocalLake(tmp_path), 0, Commit("WRITE", 1))
     with pytest.raises(CommitConflict):
-        write_commit(tmp_path, 0, Commit("WRITE", 1))
+        write_commit(LocalLake(tmp_path), 0, Commit("WRITE", 1))
     assert [path.name for path in (tmp_path / "_delta_log").iterdir()] == [f"{0:020d}.json"]

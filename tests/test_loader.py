@@ -305,7 +305,7 @@ def test_a_commit_torn_by_a_power_loss_is_loaded_again(setting: Setting, table: 
     loader = setting.loader(kill_after(table))
     with pytest.raises(Killed):
         loader.run_once()
-    entry = log_entry(setting.lake / table, 1)
+    entry = setting.lake / table / log_entry(1)
     entry.write_bytes(entry.read_bytes()[:-40])
     setting.load_all()
     assert setting.reports.tells("moved aside")

@@ -21,9 +21,10 @@ from pathlib import Path
 
 import msgspec
 
-from kixo.lake.commit import LOG_FOLDER
+from kixo.lake.local import lake_at
 from kixo.lake.read import TableView, open_table
 from kixo.lake.schema import TABLES
+from kixo.lake.store import LakeStore
 from kixo.log import Frame, LogReader
 from kixo.query import QueryCaps, QueryEngine
 from kixo.query.account import lake_differences, place, project_totals, read_rows
@@ -71,7 +72,7 @@ class LogCount:
     pending: Counter[str] = field(default_factory=Counter)
 
 
-def audit(lake: Path, reader: LogReader, caps: QueryCaps, damage: list[str]) -> AuditReport:
+def audit(lake: LakeStore | Path, reader: LogReader, caps: QueryCaps, damage: list[str]) -> AuditReport:
     """Compares the log with the lake; what comes to the log meanwhile is left out.
 
     `damage` is the list that gets the reader's reports, as sentences. Raises `DataFolderError` or `QueryFailed`.
@@ -93,7 +94,7 @@ def audit(lake: Path, reader: LogReader, caps: QueryCaps, damage: list[str]) -> 
     return AuditReport(reader.log_id, projects, list(found))
 
 
-def _snapshot(lake: Path, reader: LogReader) -> dict[str, TableView | None]:
+def _snapshot(lake: LakeStore | Path, reader: LogReader) -> dict[str, TableView | None]:
     """A view of each table by name, None for one that was not made yet; between two loads where that can be had."""
     for _ in range(SNAPSHOTS_MAX):
         views = {table.name: _open(lake, table.name) for table in TABLES}
@@ -102,8 +103,8 @@ def _snapshot(lake: Path, reader: LogReader) -> dict[str, TableView | None]:
     return views
 
 
-def _open(lake: Path, table: str) -> TableView | None:
-    return open_table(lake, table) if (lake / table / LOG_FOLDER).is_dir() else None
+def _open(lake: LakeStore | Path, table: str) -> TableView | None:
+    return open_table(lake, table) if lake_at(lake).inside(table).is_table() else None
 
 
 def _paths(view: TableView | None) -> Sequence[str]:

@@ -6,6 +6,7 @@ is made anew where it is another: the index of identities, the metric files and 
 """
 
 from kixo.lake.format import check_format as check_lake
+from kixo.lake.local import LocalLake
 from kixo.layout import Layout
 from kixo.log.folder import check_format as check_log
 
@@ -17,4 +18,4 @@ def check_formats(layout: Layout) -> None:
     """
     layout.check_format()
     check_log(layout.log)
-    check_lake(layout.lake)
+    check_lake(LocalLake(layout.lake))

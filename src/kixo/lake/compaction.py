@@ -11,21 +11,20 @@ changes no data. The merged files stay on disk for readers until `kixo.lake.swee
 time of modification is set to now, which is when they stopped being needed.
 """
 
-import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kixo.files import sync_file
 from kixo.lake.commit import TableFile
 from kixo.lake.parquet import MERGED, statistics, writer
 from kixo.lake.schema import Table
+from kixo.lake.store import LakeStore
 
 TIER_FACTOR = 32
 SMALLEST_TIER_BYTES = 64 * 1024
@@ -92,19 +91,18 @@ def _age(file: TableFile) -> str:
     return file.path
 
 
-def merge(folder: Path, table: Table, files: list[TableFile], new_id: str) -> TableFile:
-    """Writes one file with the rows of `files`, clustered, durable but for its name. Raises `OSError`."""
+def merge(store: LakeStore, table: Table, files: list[TableFile], new_id: str) -> TableFile:
+    """Writes one file with the rows of `files`, clustered, durably. Raises `OSError`."""
     with ExitStack() as stack:
-        rows = _clustered(table, [stack.enter_context(_open(folder / file.path)) for file in files])
+        rows = _clustered(table, [stack.enter_context(_open(store.whole(file.path))) for file in files])
     path = f"date={files[0].date}/{merged_name(files, new_id)}"
-    with writer(folder / path, table.file_schema, MERGED) as parquet:
+    with store.write(path) as sink, writer(sink.target, table.file_schema, MERGED) as parquet:
         for start in range(0, rows.num_rows, MERGED.row_group_rows):
             part = rows.slice(start, MERGED.row_group_rows)
             parquet.write_table(part.cast(table.file_schema))
             # A little at a time: the log's own syncs would wait behind one large one.
-            sync_file(folder / path)
-    sync_file(folder / path)
-    merged = TableFile(path, files[0].date, (folder / path).stat().st_size, rows.num_rows, statistics(rows))
+            sink.sync()
+    merged = TableFile(path, files[0].date, sink.size_bytes, rows.num_rows, statistics(rows))
     del rows, part
     # Merges are seldom: what they took would stand idle until the next.
     pa.default_memory_pool().release_unused()
@@ -119,16 +117,10 @@ def merged_name(files: list[TableFile], new_id: str) -> str:
     return f"{front}-{new_id}.parquet"
 
 
-def retire(folder: Path, files: Iterable[TableFile], now_s: float) -> None:
-    """Marks files as needed until now, in seconds since 1970."""
-    for file in files:
-        os.utime(folder / file.path, (now_s, now_s))
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    few = [name for name in FEW_VALUES if name in pq.read_schema(path).names]
+def _open(source: Any) -> pq.ParquetFile:
+    few = [name for name in FEW_VALUES if name in pq.read_schema(source).names]
     # Buffering ahead would hold the compressed columns too.
-    return pq.ParquetFile(path, read_dictionary=few, pre_buffer=False)
+    return pq.ParquetFile(source, read_dictionary=few, pre_buffer=False)
 
 
 def _clustered(table: Table, inputs: list[pq.ParquetFile]) -> pa.Table:

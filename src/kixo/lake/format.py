@@ -3,19 +3,21 @@
 Version 1: one Delta table each in `events`, `rejected` and `loads`; files named `<data version>-<id>.parquet`.
 """
 
-from pathlib import Path
-
-from kixo.format_card import ensure_card, read_card
+from kixo.format_card import encode_card, read_card_by
+from kixo.lake.store import LakeStore
 
 CARD = "kixo.json"
 FORMAT = 1
 
 
-def check_format(lake: Path) -> None:
+def check_format(lake: LakeStore) -> None:
     """Raises `DataFolderError` where a newer version of Kixo made the lake, or `kixo.json` cannot be read."""
-    read_card(lake / CARD, "lake", FORMAT)
+    read_card_by(lambda: lake.read(CARD), f"{lake.url}/{CARD}", "lake", FORMAT)
 
 
-def write_format(lake: Path) -> None:
+def write_format(lake: LakeStore) -> None:
     """Writes `kixo.json` where there is none; raises `OSError`."""
-    ensure_card(lake / CARD, FORMAT)
+    try:
+        lake.read(CARD)
+    except FileNotFoundError:
+        lake.replace(CARD, encode_card(FORMAT))

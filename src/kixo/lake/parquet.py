@@ -6,7 +6,6 @@ those that do not (identities, properties) building one would cost time and save
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kixo.files import sync_file
 from kixo.lake.commit import TableFile
+from kixo.lake.store import LakeStore
 from kixo.timestamp import format_us
 
 STATISTICS = ("project_id", "timestamp", "received_at", "log_partition", "log_offset")
@@ -43,10 +42,13 @@ FRESH = FileStyle("lz4", None, 32_768, frozenset({"identity", "event_id"}))
 MERGED = FileStyle("zstd", 1, 65_536, frozenset({"identity"}))
 
 
-def writer(path: Path, schema: pa.Schema, style: FileStyle) -> pq.ParquetWriter:
-    """Opens a Parquet file for writing, for tables of `schema` (dictionary arrays are written as their values)."""
+def writer(target: Any, schema: pa.Schema, style: FileStyle) -> pq.ParquetWriter:
+    """Opens a Parquet file, a path or a binary file, for writing tables of `schema`.
+
+    Dictionary arrays are written as their values.
+    """
     return pq.ParquetWriter(
-        path,
+        target,
         schema,
         compression={name: style.column_compression(name) for name in schema.names},
         compression_level=_levels(schema, style),
@@ -61,12 +63,11 @@ def _levels(schema: pa.Schema, style: FileStyle) -> dict[str, int] | None:
     return None if style.level is None else dict.fromkeys(compressed, style.level)
 
 
-def write_file(folder: Path, path: str, date: str, rows: pa.Table, style: FileStyle) -> TableFile:
-    """Writes `rows`, without their partition column, to `folder / path`, durable but for the name."""
-    with writer(folder / path, rows.schema, style) as file:
+def write_file(store: LakeStore, path: str, date: str, rows: pa.Table, style: FileStyle) -> TableFile:
+    """Writes `rows`, without their partition column, to a new file of a table's `store`, durably."""
+    with store.write(path) as sink, writer(sink.target, rows.schema, style) as file:
         file.write_table(rows, row_group_size=style.row_group_rows)
-    sync_file(folder / path)
-    return TableFile(path, date, (folder / path).stat().st_size, rows.num_rows, statistics(rows))
+    return TableFile(path, date, sink.size_bytes, rows.num_rows, statistics(rows))
 
 
 def statistics(rows: pa.Table) -> str:

@@ -6,13 +6,14 @@ place for `settings.file_grace_s`, so a query that takes no longer than that can
 
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import unquote
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from kixo.errors import DataFolderError
 from kixo.lake.format import check_format
+from kixo.lake.local import lake_at
+from kixo.lake.store import LakeStore
 
 # A log entry that was listed can be cleaned away before it is read; the next listing starts later.
 ATTEMPTS = 5
@@ -24,13 +25,16 @@ def application(log_id: str, partition: int) -> str:
 
 
 class TableView:
-    """One snapshot of a table: its `name`, its Delta `version`, and the absolute `paths` of its Parquet files."""
+    """One snapshot of a table: its `name`, its Delta `version`, and the `paths` of its Parquet files.
 
-    def __init__(self, folder: Path, name: str, table: DeltaTable) -> None:
+    A path is absolute, or an `s3://` URL.
+    """
+
+    def __init__(self, store: LakeStore, name: str, table: DeltaTable) -> None:
         self._table = table
         self.name = name
         self.version: int = table.version()
-        self.paths: tuple[str, ...] = tuple(_absolute(folder, uri) for uri in table.file_uris())
+        self.paths: tuple[str, ...] = tuple(map(store.address, table.file_uris()))
 
     def position(self, log_id: str, partition: int) -> int:
         """The log position up to which the table holds a partition: the first offset it does not; 0 for none."""
@@ -41,37 +45,35 @@ class TableView:
         return {partition: self.position(log_id, partition) for partition in partitions}
 
 
-def require_lake(lake: Path) -> None:
+def require_lake(lake: LakeStore | Path) -> None:
     """Raises `DataFolderError` where there is no lake: to show empty tables then would be a lie."""
-    if not lake.is_dir():
+    store = lake_at(lake)
+    if not store.exists():
+        above, _, name = store.url.rpartition("/")
         raise DataFolderError(
-            f"There are no tables in {lake.parent}: it has no folder {lake.name!r}.",
+            f"There are no tables in {above or '.'}: it has no folder {name!r}.",
             "Correct --data-dir, start `kixo serve` once, or put the folder back if it was moved away.",
         )
 
 
-def open_table(lake: Path, name: str) -> TableView:
-    """The present snapshot of table `name` (`events`, `rejected` or `loads`) in the folder `lake`.
+def open_table(lake: LakeStore | Path, name: str) -> TableView:
+    """The present snapshot of table `name` (`events`, `rejected` or `loads`) of a lake.
 
     Raises `DataFolderError` where there is no such table, or none that can be read.
     """
-    check_format(lake)
-    folder = (lake / name).resolve()
-    if not (folder / "_delta_log").is_dir():
-        raise DataFolderError(f"There is no table {name!r} in {lake}.", "Start `kixo serve` once, or name its folder.")
+    store = lake_at(lake).inside(name)
+    check_format(lake_at(lake))
+    if not store.is_table():
+        raise DataFolderError(
+            f"There is no table {name!r} in {lake_at(lake).url}.", "Start `kixo serve` once, or name its folder."
+        )
     for attempt in range(ATTEMPTS):
         try:
-            return TableView(folder, name, DeltaTable(folder))
+            return TableView(store, name, store.open_delta())
         except (DeltaError, OSError) as error:
             if attempt == ATTEMPTS - 1:
                 raise DataFolderError(
-                    f"The table {folder} cannot be read: {error}.",
+                    f"The table {store.url} cannot be read: {error}.",
                     "If the server is down, start it: it mends a commit that was cut off by a power loss.",
                 ) from error
     raise AssertionError("unreachable")
-
-
-def _absolute(folder: Path, uri: str) -> str:
-    # What the library gives is a URI even where it looks like a path: a space in it reads %20.
-    path = unquote(uri.removeprefix("file://"))
-    return path if path.startswith("/") else str(folder / path)

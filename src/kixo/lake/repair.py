@@ -18,8 +18,11 @@ from kixo.lake.report import Report
 LAST_CHECKPOINT = "_last_checkpoint"
 
 
-def repair(folder: Path, report: Report) -> None:
-    """Moves torn entries and checkpoints of the table in `folder` aside, to `torn` beside it, and reports each."""
+def repair(folder: Path, report: Report, *, alone: bool = True) -> None:
+    """Moves torn entries and checkpoints of the table in `folder` aside, to `torn` beside it, and reports each.
+
+    Where we are not `alone`, files that look left behind may be those of another writer, and stay.
+    """
     log = folder / LOG_FOLDER
     if not log.is_dir():
         return
@@ -28,7 +31,7 @@ def repair(folder: Path, report: Report) -> None:
     while (newest := _newest(log, "*.checkpoint.parquet")) and not _is_parquet(newest):
         _move_aside(newest, report)
     _repair_last_checkpoint(log, report)
-    for leftover in log.glob("_*.tmp"):
+    for leftover in log.glob("_*.tmp") if alone else ():
         leftover.unlink()
     # Whatever is listed now will be built upon: it has to be there after a power loss as well.
     if newest := _newest(log, "*.json"):

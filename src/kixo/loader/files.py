@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kixo.files import make_folder, sync_folder
 from kixo.lake.commit import TableFile
 from kixo.lake.parquet import FRESH, write_file
 from kixo.lake.table import LakeTable
@@ -19,17 +18,9 @@ def write_days(table: LakeTable, days: Mapping[int, pa.Table], new_id: Callable[
 
 def _write_day(table: LakeTable, day: int, rows: pa.Table, new_id: str) -> TableFile:
     date = str(np.datetime64(day, "D"))
-    folder = table.folder / f"date={date}"
-    if not table.folder.is_dir():
-        # Making it anew would leave two halves of a table when its folder, moved away or unmounted, comes back.
-        raise FileNotFoundError(f"the table's folder {table.folder} is gone")
-    if not folder.is_dir():
-        make_folder(folder)
     # The version that will add the file, so that whoever knows an earlier state of the table can tell it is new.
     path = f"date={date}/{table.version + 1:012d}-{new_id}.parquet"
-    file = write_file(table.folder, path, date, rows, FRESH)
-    sync_folder(folder)
-    return file
+    return write_file(table.store, path, date, rows, FRESH)
 
 
 def by_day(rows: pa.Table, day: NDArray[np.int64], new: NDArray[np.bool_]) -> dict[int, pa.Table]:

@@ -17,11 +17,11 @@ So at every moment each event is in the log or in the tables, and never in a tab
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from kixo.lake.commit import TableFile
 from kixo.lake.report import Report
+from kixo.lake.store import LakeStore
 from kixo.lake.table import LakeTable
 from kixo.loader.files import by_day, write_days
 from kixo.loader.identity_index import IdentityIndex, NewIdentities
@@ -43,7 +43,7 @@ class LoadTools:
     tables: dict[str, LakeTable]
     index: IdentityIndex
     log_id: str
-    quarantine: Path
+    quarantine: LakeStore
     rules: Rules
     report: Report
     clock_us: Callable[[], int]

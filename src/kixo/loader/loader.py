@@ -21,7 +21,9 @@ from deltalake.exceptions import DeltaError
 
 from kixo import metrics as catalogue
 from kixo.errors import KixoError, OperatorError
+from kixo.lake.local import lake_at
 from kixo.lake.report import Report
+from kixo.lake.store import LakeStore
 from kixo.lake.sweep import drop_uncommitted
 from kixo.lake.table import LakeTable, open_tables
 from kixo.loader.identity_index import IdentityIndex
@@ -51,7 +53,7 @@ class Surroundings:
     `record` (`kixo.load_record`), if one is given.
     """
 
-    lake: Path
+    lake: LakeStore | Path
     index: Path
     log: LogReader
     settings: Settings
@@ -187,7 +189,7 @@ class Loader:
             tables,
             index,
             around.log.log_id,
-            around.lake / "quarantine",
+            lake_at(around.lake).inside("quarantine"),
             rules,
             around.report,
             around.clock_us,

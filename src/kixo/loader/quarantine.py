@@ -6,12 +6,11 @@ else, so that every audit fails until somebody has looked.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
-from kixo.files import make_folder, write_atomically
 from kixo.lake.report import Report
+from kixo.lake.store import LakeStore
 from kixo.loader.requests import PlacedFrame
 from kixo.loader.rows import EventRows
 from kixo.stored import decode_owner
@@ -39,14 +38,13 @@ def _can_be_read(placed: PlacedFrame, make_rows: MakeRows) -> bool:
     return True
 
 
-def set_aside(folder: Path, log_id: str, placed: PlacedFrame, report: Report) -> None:
+def set_aside(store: LakeStore, log_id: str, placed: PlacedFrame, report: Report) -> None:
     """Keeps the payload of a frame that cannot be read, durably, and reports it. Raises `OSError`."""
-    make_folder(folder)
-    path = folder / f"{log_id}-{placed.partition}-{placed.frame.offset}.payload"
-    write_atomically(path, placed.frame.payload)
+    name = f"{log_id}-{placed.partition}-{placed.frame.offset}.payload"
+    store.replace(name, placed.frame.payload)
     report.error(
         "A request in the log cannot be read. It was set aside and is in no table; this is a defect of Kixo.",
-        file=str(path),
+        file=f"{store.url}/{name}",
         events=placed.frame.accepted + placed.frame.rejected,
     )
 

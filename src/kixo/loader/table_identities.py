@@ -22,8 +22,8 @@ def identities_beyond(table: LakeTable, version: int, positions: Mapping[int, in
     come the rows at or beyond the position of their log partition; all of them, for a partition not named.
     """
     for file in table.files.values():
-        if file.data_version is None or file.data_version > version:
-            with pq.ParquetFile(table.folder / file.path) as parquet:
+        if table.may_be_newer(file, version):
+            with pq.ParquetFile(table.store.source(file.path)) as parquet:
                 for batch in parquet.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
                     yield split(_raw(batch.column("identity"))[_beyond(batch, positions)])
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from kixo.files import sync_folder
 from kixo.lake.commit import TableFile
-from kixo.lake.compaction import Bounds, choose, merge, retire
+from kixo.lake.compaction import Bounds, choose, merge
 from kixo.lake.report import Report
 from kixo.lake.sweep import sweep
 from kixo.lake.table import LakeTable
@@ -73,7 +72,7 @@ class TableUpkeep:
             return
         files = choose(self._table.files.values(), self._bounds, busy=busy)
         if files:
-            task = self._thread.submit(merge, self._table.folder, self._table.table, files, new_id())
+            task = self._thread.submit(merge, self._table.store, self._table.table, files, new_id())
             self._merging = (files, task)
         else:
             self._looked_at = self._table.version
@@ -95,15 +94,14 @@ class TableUpkeep:
         self._metrics.add(COMPACTION_FAILURES)
         self._report.error(
             "Merging small table files failed and is tried again later; nothing is lost.",
-            table=self._table.folder.name,
+            table=self._table.table.name,
             error=str(error),
             repeated_in_s=MERGE_RETRY_S,
         )
 
     def _exchange(self, files: list[TableFile], merged: TableFile, now_us: int) -> None:
         # Before the commit: a sweep must never see a merged file that seems to have been unused for long.
-        retire(self._table.folder, files, now_us / 1e6)
-        sync_folder((self._table.folder / merged.path).parent)
+        self._table.retire(files, now_us / 1e6)
         self._table.commit("OPTIMIZE", now_us, [merged], removed=files, changes_data=False)
         self._metrics.add(COMPACTIONS)
 

@@ -24,9 +24,10 @@ import duckdb
 import pyarrow as pa
 
 from kixo.errors import QueryFailed
-from kixo.lake.commit import LOG_FOLDER
+from kixo.lake.local import lake_at
 from kixo.lake.read import open_table
 from kixo.lake.schema import TABLES
+from kixo.lake.store import LakeStore
 from kixo.query.caps import QueryCaps, out_of_memory, overrun, stopped
 from kixo.query.mistakes import mistake
 from kixo.query.statement import READ_ONLY, Statement, read_only
@@ -244,15 +245,15 @@ def _lock_down(connection: duckdb.DuckDBPyConnection, files: dict[str, list[str]
     connection.execute("SET lock_configuration = true")
 
 
-def lake_snapshot(lake: Path) -> Snapshot:
-    """Snapshots of the tables in a folder as they are at the call; a table that was not made yet has no files."""
+def lake_snapshot(lake: LakeStore | Path) -> Snapshot:
+    """Snapshots of the tables of a lake as they are at the call; a table that was not made yet has no files."""
 
     def paths(table: str) -> Sequence[str]:
-        return open_table(lake, table).paths if (lake / table / LOG_FOLDER).is_dir() else ()
+        return open_table(lake, table).paths if lake_at(lake).inside(table).is_table() else ()
 
     return paths
 
 
-def open_query(lake: Path, caps: QueryCaps) -> QueryEngine:
-    """An engine over the tables in a folder, which need not be there yet; close it after use."""
+def open_query(lake: LakeStore | Path, caps: QueryCaps) -> QueryEngine:
+    """An engine over the tables of a lake, which need not be there yet; close it after use."""
     return QueryEngine(lake_snapshot(lake), caps)
