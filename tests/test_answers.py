@@ -550,6 +550,8 @@ KEY_OF_ANOTHER_SHAPE = "s3cr3t-w0rd"
 class Doubles:
     """Everything that an application stands on, made so that its work fails on a secret."""
 
+    durability = "fsync"
+
     def __init__(self) -> None:
         self.lines: list[dict[str, object]] = []
         self.statuses: list[int] = []

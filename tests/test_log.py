@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from kixo.errors import DataFolderError, Unavailable
-from kixo.log import Frame, segment
+from kixo.log import Frame, Position, partition_of, segment
 from kixo.log import reader as log_reader
 from kixo.log.folder import ensure_log, read_log_id, segments
 from kixo.log.group_commit import INLINE_BYTES_MAX, GroupCommit
@@ -496,7 +497,7 @@ def test_requests_of_one_turn_share_one_commit(size: int) -> None:
     async def run() -> list[list[bytes]]:
         disk = Disk()
         commits = open_commits(disk)
-        await asyncio.gather(*[commits.submit(0, 0, 1, 0, [b"x" * size]) for _ in range(5)])
+        await asyncio.gather(*[commits.submit("p", 0, 0, 1, 0, [b"x" * size]) for _ in range(5)])
         commits.close()
         return disk.groups
 
@@ -505,14 +506,14 @@ def test_requests_of_one_turn_share_one_commit(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [10, INLINE_BYTES_MAX * 2])
-def test_each_request_of_a_commit_is_told_its_own_offset(size: int) -> None:
-    async def run() -> tuple[int, list[int]]:
+def test_each_request_of_a_commit_is_told_its_own_position(size: int) -> None:
+    async def run() -> list[Position]:
         commits = open_commits(Disk())
-        offsets = await asyncio.gather(*[commits.submit(0, 0, 1, 0, [b"x" * size]) for _ in range(3)])
+        positions = await asyncio.gather(*[commits.submit("p", 0, 0, 1, 0, [b"x" * size]) for _ in range(3)])
         commits.close()
-        return commits.partition, offsets
+        return positions
 
-    assert asyncio.run(run()) == (3, [1, 2, 3])
+    assert asyncio.run(run()) == [Position(3, 1), Position(3, 2), Position(3, 3)]
 
 
 @pytest.mark.parametrize("size", [10, INLINE_BYTES_MAX * 2])
@@ -523,9 +524,9 @@ def test_a_failed_commit_fails_its_requests_and_the_next_one_passes(size: int, f
         commits = open_commits(disk)
         disk.failing = failure
         with pytest.raises(Unavailable):
-            await commits.submit(0, 0, 1, 0, [b"x" * size])
+            await commits.submit("p", 0, 0, 1, 0, [b"x" * size])
         disk.failing = None
-        await commits.submit(0, 0, 1, 0, [b"x" * size])
+        await commits.submit("p", 0, 0, 1, 0, [b"x" * size])
         commits.close()
 
     asyncio.run(run())
@@ -534,11 +535,11 @@ def test_a_failed_commit_fails_its_requests_and_the_next_one_passes(size: int, f
 def test_a_full_queue_is_refused_at_once_and_has_room_after_the_commit() -> None:
     async def run() -> None:
         commits = open_commits(Disk(), queue_bytes_max=100)
-        first = commits.submit(0, 0, 1, 0, [b"x" * 200])
+        first = commits.submit("p", 0, 0, 1, 0, [b"x" * 200])
         with pytest.raises(Unavailable, match="already wait"):
-            commits.submit(0, 0, 1, 0, [b"x"])
+            commits.submit("p", 0, 0, 1, 0, [b"x"])
         await first
-        await commits.submit(0, 0, 1, 0, [b"x"])
+        await commits.submit("p", 0, 0, 1, 0, [b"x"])
         commits.close()
 
     asyncio.run(run())
@@ -548,9 +549,22 @@ def test_closing_commits_what_still_waits() -> None:
     async def run() -> list[list[bytes]]:
         disk = Disk()
         commits = open_commits(disk)
-        waiting = commits.submit(0, 0, 1, 0, [b"last"])
+        waiting = commits.submit("p", 0, 0, 1, 0, [b"last"])
         commits.close()
         await waiting
         return disk.groups
 
     assert [len(group) for group in asyncio.run(run())] == [2, 0]
+
+
+def test_a_project_keeps_its_partition_for_good() -> None:
+    """Copies of an event meet in one partition only as long as this rule never changes."""
+    projects = ("kx_proj_abc123", "kx_proj_", "kx_proj_7f3b", "\u00e9")
+    assert [partition_of(project, 12) for project in projects] == [10, 9, 4, 3]
+    assert [partition_of(project, 1) for project in projects] == [0, 0, 0, 0]
+
+
+def test_projects_are_spread_over_all_partitions() -> None:
+    found = Counter(partition_of(f"kx_proj_{number}", 12) for number in range(12_000))
+    assert sorted(found) == list(range(12))
+    assert min(found.values()) > 800

@@ -14,7 +14,7 @@ from kixo.cli.options import Json, takes_settings
 from kixo.errors import AuditFailed
 from kixo.lake.read import require_lake
 from kixo.layout import Layout
-from kixo.log.reader import LocalLogReader
+from kixo.log.opening import open_log_reader
 from kixo.output import print_json, print_line, print_table
 from kixo.query import QueryCaps
 from kixo.settings import Settings
@@ -33,8 +33,8 @@ def audit(
     layout = Layout(settings.data_dir)
     require_lake(layout.lake)
     damage: list[str] = []
-    reader = LocalLogReader(
-        layout.log, lambda sentence, size: damage.append(f"The log reader {sentence} ({size} bytes).")
+    reader = open_log_reader(
+        settings, lambda sentence, size: damage.append(f"The log reader {sentence} ({size} bytes).")
     )
     caps = QueryCaps(settings.query_memory_bytes_max, seconds)
     try:

@@ -23,7 +23,7 @@ from kixo.errors import BadArgument, EventsRejected
 from kixo.lake.read import require_lake
 from kixo.layout import Layout
 from kixo.log import REPLAYS
-from kixo.log.folder import read_log_id
+from kixo.log.opening import read_log_id
 from kixo.output import print_error, print_json, print_line, print_table, progress_bar
 from kixo.query import QueryCaps, QueryEngine, Result, lake_snapshot
 from kixo.query.account import read_rows
@@ -74,7 +74,7 @@ def show(
     chosen = format_of(format, output, "table")
     selection = Selection(*_span(since, until), project, environment, platform, bundle, code, field, app_version)
     with open_registry(settings) as registry, _asking(settings, output) as (engine, caps):
-        log_id = read_log_id(Layout(settings.data_dir).log)
+        log_id = read_log_id(settings)
         sql = groups(selection, RegistryRecord(registry).of_log(log_id), log_id)
         run(engine, caps, lambda: _show(engine.run(sql), chosen, output))
 
@@ -187,7 +187,7 @@ def _source(settings: Settings, registry: Registry, engine: QueryEngine, caps: Q
         run(engine, caps, lambda: found.extend(read_rows(engine, sql)))
         return found
 
-    return Source(ask, read_log_id(Layout(settings.data_dir).log), RegistryRecord(registry))
+    return Source(ask, read_log_id(settings), RegistryRecord(registry))
 
 
 def _is_confirmed(total: int) -> bool:

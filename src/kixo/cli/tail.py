@@ -12,8 +12,7 @@ from cyclopts import Parameter
 
 from kixo.cli.options import Json, takes_settings
 from kixo.errors import BadArgument
-from kixo.layout import Layout
-from kixo.log.reader import LocalLogReader
+from kixo.log.opening import open_log_reader
 from kixo.output import print_error, print_json, print_line
 from kixo.settings import Settings
 from kixo.tail import follow, is_wanted, line
@@ -35,7 +34,7 @@ def tail(
     """Prints events as they arrive, accepted and rejected, until Ctrl-C."""
     if limit is not None and limit < 1:
         raise BadArgument(f"--limit is {limit}.", "It has to be at least 1.")
-    reader = LocalLogReader(Layout(settings.data_dir).log, _report)
+    reader = open_log_reader(settings, _report)
     positions = {} if from_start else {number: reader.end_position(number) for number in reader.partitions()}
     wanted = (arrival for arrival in follow(reader, positions, _wait) if is_wanted(arrival, project, rejected))
     try:

@@ -7,6 +7,7 @@ from msgspec import json
 
 from kixo.errors import RequestError
 from kixo.limits import Verdict
+from kixo.log import Durability
 
 Headers = list[tuple[str, str]]
 
@@ -40,18 +41,18 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def success(body: bytes, verdict: Verdict, policy: str, position: str | None) -> Answer:
+def success(body: bytes, verdict: Verdict, policy: str, durability: Durability, position: str | None) -> Answer:
     """200, after the events became durable; `position` says where in the log, and is None where there were none."""
-    headers = success_headers(verdict, policy)
+    headers = success_headers(verdict, policy, durability)
     if position is not None:
         headers = [*headers, (POSITION, position)]
     return Answer(200, "ok", headers, body)
 
 
 @lru_cache(maxsize=1024)
-def success_headers(verdict: Verdict, policy: str) -> Headers:
+def success_headers(verdict: Verdict, policy: str, durability: Durability) -> Headers:
     """The headers of a 200; there are few different ones, and nobody may change them."""
-    return [*COMMON, ("kixo-durability", "fsync"), *limit_headers(verdict, policy)]
+    return [*COMMON, ("kixo-durability", durability), *limit_headers(verdict, policy)]
 
 
 def failure(

@@ -7,10 +7,18 @@ with. `log_id` names a log for good: a position of one log means nothing in anot
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from xxhash import xxh3_64_intdigest
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 REPLAYS = 1_000_000
 """The partition that replays of rejected events write, far from those of the workers, which count from 0."""
+
+Durability = Literal["fsync", "replicated"]
+"""What an acknowledged frame has survived to: the sync of a disk, or the copies of a cluster."""
 
 
 class Frame(NamedTuple):
@@ -28,8 +36,46 @@ class Frame(NamedTuple):
     payload: bytes
 
 
+class Position(NamedTuple):
+    """Where a frame stands: its partition, and its offset there."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        """As the header `Kixo-Position` tells it."""
+        return f"{self.partition}:{self.offset}"
+
+
 Buffers = Sequence[bytes | memoryview]
 """Bytes in several pieces, which are written one after the other without being put together first."""
+
+
+class Appender(Protocol):
+    """What ingest puts accepted requests into the log with. Belongs to the thread of one event loop.
+
+    Where frames go to by their project, as in Kafka, `partition_of` says where; a local log has a partition for each
+    process that writes.
+    """
+
+    @property
+    def durability(self) -> Durability:
+        """What the position of a frame is a proof of."""
+        ...
+
+    def submit(
+        self, project_id: str, received_at_us: int, kind: int, accepted: int, rejected: int, payload: Buffers
+    ) -> "Future[Position]":
+        """Where the frame stands once it is durable, or `Unavailable`; raises that at once where it cannot be taken."""
+        ...
+
+    def reason(self) -> str | None:
+        """Why nothing can be stored now, in a sentence; None where it can. May block, and be asked in any thread."""
+        ...
+
+    def close(self) -> None:
+        """Ends what waits, well or with `Unavailable`, and lets go of the log."""
+        ...
 
 
 class LogWriter(Protocol):
@@ -48,8 +94,8 @@ class LogWriter(Protocol):
         """Makes the bytes of packed frames durable, all of them; raises `Unavailable`, and then none are kept."""
         ...
 
-    def check_space(self, size: int) -> None:
-        """Raises `Unavailable` where `size` more bytes could not be stored now."""
+    def reason(self) -> str | None:
+        """Why nothing can be stored now, in a sentence, found out by storing something; None where it can."""
         ...
 
     def close(self) -> None:
@@ -88,3 +134,12 @@ class LogReader(Protocol):
     def close(self) -> None:
         """Lets go of what is open for reading."""
         ...
+
+
+def partition_of(project_id: str, partitions: int) -> int:
+    """The partition of a project, where frames are spread by it: XXH3-64 of its id's UTF-8 bytes, modulo `partitions`.
+
+    All of a project's frames are in one, so that copies of an event meet there, and the tables' identities are divided
+    alike: this rule must stay as it is.
+    """
+    return xxh3_64_intdigest(project_id.encode()) % partitions

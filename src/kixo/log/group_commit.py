@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from kixo.errors import Unavailable
-from kixo.log import Buffers, LogWriter, segment
+from kixo.log import Buffers, Durability, LogWriter, Position, segment
 
 # Measured with `kixo bench` on 2 cores: below this an inline commit gives more requests a second, above it less.
 INLINE_BYTES_MAX = 128 * 1024
@@ -26,14 +26,16 @@ class _Waiting(NamedTuple):
     frame: Buffers
     size: int
     offset: int
-    done: "asyncio.Future[int]"
+    done: "asyncio.Future[Position]"
 
 
 class GroupCommit:
-    """The queue before one partition's writer. Belongs to the event loop's thread."""
+    """The queue before one partition's writer: the local form of `kixo.log.Appender`."""
+
+    durability: Durability = "fsync"
 
     def __init__(self, writer: LogWriter, *, queue_bytes_max: int, observe: Observe) -> None:
-        self.partition = writer.partition
+        self._partition = writer.partition
         self._writer = writer
         self._queue_bytes_max = queue_bytes_max
         self._observe = observe
@@ -45,9 +47,9 @@ class GroupCommit:
         self._scheduled = False
 
     def submit(
-        self, received_at_us: int, kind: int, accepted: int, rejected: int, payload: Buffers
-    ) -> "asyncio.Future[int]":
-        """The frame's offset once it is durable, or `Unavailable`; raises that at once where the queue is full."""
+        self, _project_id: str, received_at_us: int, kind: int, accepted: int, rejected: int, payload: Buffers
+    ) -> "asyncio.Future[Position]":
+        """Where the frame stands once it is durable, or `Unavailable`; raises that at once where the queue is full."""
         queued = self._waiting_bytes + self._committing_bytes
         if queued > self._queue_bytes_max:
             message = f"Nothing was stored: {queued} bytes already wait for the disk. Repeat later."
@@ -55,11 +57,15 @@ class GroupCommit:
         offset = self._writer.next_offset()
         frame = segment.pack_frame(offset, received_at_us, kind, accepted, rejected, payload)
         size = sum(map(len, frame))
-        done: asyncio.Future[int] = self._loop.create_future()
+        done: asyncio.Future[Position] = self._loop.create_future()
         self._waiting.append(_Waiting(frame, size, offset, done))
         self._waiting_bytes += size
         self._schedule()
         return done
+
+    def reason(self) -> str | None:
+        """Why nothing can be stored now; see `LogWriter`."""
+        return self._writer.reason()
 
     def close(self) -> None:
         """Commits what waits and closes the writer."""
@@ -121,6 +127,6 @@ class GroupCommit:
             if waiting.done.done():
                 continue
             if failure is None:
-                waiting.done.set_result(waiting.offset)
+                waiting.done.set_result(Position(self._partition, waiting.offset))
             else:
                 waiting.done.set_exception(failure)

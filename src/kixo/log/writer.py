@@ -78,7 +78,7 @@ class LocalLogWriter:
     def commit(self, frames: Buffers) -> None:
         """Appends the frames and syncs them; raises `Unavailable`, and then none of them is kept."""
         size = sum(map(len, frames))
-        self.check_space(size)
+        self._check_space(size)
         try:
             if self._file < 0 or self._size >= self._segment_bytes:
                 self._open_segment(frames[0])
@@ -103,7 +103,18 @@ class LocalLogWriter:
             self._report(f"could not cut back {self._path.name}: {error.strerror}", 0)
         self._close_segment()
 
-    def check_space(self, size: int) -> None:
+    def reason(self) -> str | None:
+        """Why nothing can be stored now, in a sentence, found out by storing something; None where it can."""
+        try:
+            self._check_space(0)
+            _write_and_sync(self._folder / f"probe.{os.getpid()}")
+        except Unavailable as error:
+            return error.message
+        except OSError as error:
+            return f"The log's disk cannot be written: {error.strerror}. Mend it; clients repeat until then."
+        return None
+
+    def _check_space(self, size: int) -> None:
         """Raises `Unavailable` where `size` more bytes would leave less free space than the floor."""
         try:
             disk = os.statvfs(self._folder)
@@ -185,6 +196,16 @@ def _lock(folder: Path) -> int:
             f"The log partition {folder} is held by another process.", "Stop the other Kixo server first."
         )
     return lock
+
+
+def _write_and_sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, b"ready?")
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
 
 
 def _require_name(file: int) -> None:

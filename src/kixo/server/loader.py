@@ -11,7 +11,7 @@ from kixo.errors import DataFolderError
 from kixo.files import try_lock
 from kixo.layout import Layout
 from kixo.loader.loader import FAILURES, Loader, Surroundings
-from kixo.log.reader import LocalLogReader
+from kixo.log.opening import open_log_reader
 from kixo.metrics import LOG_CORRUPT_BYTES
 from kixo.server.child import Assignment, is_orphan, open_metrics, run_child, stop_requested, tell_ready
 from kixo.server.logs import open_log
@@ -39,7 +39,7 @@ def _work(assignment: Assignment) -> None:
             metrics.add(LOG_CORRUPT_BYTES, size)
 
         layout = Layout(settings.data_dir)
-        with closing(LocalLogReader(layout.log, report)) as reader:
+        with closing(open_log_reader(settings, report)) as reader:
             loader = Loader(
                 Surroundings(
                     layout.lake, layout.index, reader, settings, now_us, metrics, log, record=layout.load_record

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kixo.errors import BadSetting
 from kixo.layout import Layout
-from kixo.log.folder import ensure_log
+from kixo.log.opening import ensure_log
 from kixo.metric_file import MetricFile
 from kixo.registry import Registry, open_registry
 from kixo.registry.login import create_login_token, has_session_secret, session_secret
@@ -43,7 +43,7 @@ def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -
         folder = stack.enter_context(closing(DataFolder(layout)))
         public = stack.enter_context(reserve(settings.host, settings.port))
         private = stack.enter_context(reserve(settings.console_host, settings.console_port, "--console-port"))
-        ensure_log(layout.log)
+        ensure_log(settings)
         shown = _prepare_registry(settings, demo)
         metrics = stack.enter_context(closing(MetricFile(make_metric_folder(settings) / "supervisor-0")))
         log = open_log(settings, "supervisor")

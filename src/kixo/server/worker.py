@@ -21,8 +21,10 @@ from kixo.ingest import Ingest
 from kixo.key_use import Count, KeyUseFile, count_nothing
 from kixo.layout import Layout
 from kixo.limits.ring_file import RingFile
-from kixo.log.group_commit import GroupCommit, Observe
-from kixo.log.writer import LocalLogWriter, PartitionHeld
+from kixo.log import Appender
+from kixo.log.group_commit import Observe
+from kixo.log.opening import open_appender
+from kixo.log.writer import PartitionHeld
 from kixo.metric_file import MetricFile
 from kixo.metrics import LOG_BYTES, LOG_COMMITS, LOG_CUT_BYTES, LOG_FAILURES
 from kixo.openapi import document
@@ -64,20 +66,20 @@ async def _work(assignment: Assignment) -> None:
             shared=worker_count(settings) > 1,
         )
         stack.callback(limit.close)
-        writer = await _open_writer(assignment, metrics, log)
-        # After the writer: who holds the partition is the one who writes these.
+        appender = await _open_appender(assignment, metrics, log)
+        # After the appender: who holds the partition is the one who writes these.
         refused = RefusedRecord(_open_ring(assignment, log), lambda: source.snapshot)
         stack.callback(refused.close)
         count_use = _open_key_use(assignment, stack, log)
-        commits = GroupCommit(writer, queue_bytes_max=settings.log_queue_bytes_max, observe=_observer(metrics, log))
-        stack.callback(commits.close)
+        # Closed before what it tells of, and after what submits to it.
+        stack.callback(appender.close)
         bodies = BodyReader(settings)
         stack.callback(bodies.close)
         application = Application(
             Ingest(lambda: source.snapshot, limit, time.monotonic_ns, settings),
-            commits,
+            appender,
             bodies,
-            open_pages(Readiness(writer, settings).reason, json.encode(document(settings))),
+            open_pages(Readiness(appender).reason, json.encode(document(settings))),
             Notes(metrics, count_use, refused),
             log,
             now_us,
@@ -135,31 +137,20 @@ def _refresh(source: SnapshotSource) -> str:
     return str(fault) if fault is not None else ""
 
 
-async def _open_writer(assignment: Assignment, metrics: MetricFile, log: Any) -> LocalLogWriter:
+async def _open_appender(assignment: Assignment, metrics: MetricFile, log: Any) -> Appender:
     def report(sentence: str, size: int) -> None:
         log.warning("log_repaired", what=sentence, bytes=size)
         metrics.add(LOG_CUT_BYTES, size)
 
-    return await _when_free(lambda: _writer(assignment, report))
+    observe = _observer(metrics, log)
+    return await _when_free(lambda: open_appender(assignment.settings, assignment.number, observe, report))
 
 
-def _writer(assignment: Assignment, report: Callable[[str, int], None]) -> LocalLogWriter:
-    settings = assignment.settings
-    return LocalLogWriter(
-        Layout(settings.data_dir).log,
-        assignment.number,
-        segment_bytes=settings.log_segment_bytes,
-        free_bytes_min=settings.log_free_bytes_min,
-        now_us=now_us,
-        report=report,
-    )
-
-
-async def _when_free(open_writer: Callable[[], LocalLogWriter]) -> LocalLogWriter:
+async def _when_free(opening: Callable[[], Appender]) -> Appender:
     ends = time.monotonic() + PARTITION_WAIT_S
     while True:
         try:
-            return open_writer()
+            return opening()
         except PartitionHeld:
             if time.monotonic() > ends:
                 raise

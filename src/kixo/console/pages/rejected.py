@@ -33,7 +33,7 @@ from kixo.console.rendering import fragment, render
 from kixo.errors import BadArgument, NotFound, QueryFailed
 from kixo.event import REJECTION_CODES
 from kixo.log import REPLAYS
-from kixo.log.folder import read_log_id
+from kixo.log.opening import read_log_id
 from kixo.query.answer import Answer
 from kixo.query.questions.span import HOUR_US
 from kixo.rejected.change import MEMBERS, changed
@@ -242,7 +242,7 @@ async def _look(request: Request, look: Callable[[Chosen, Source], T]) -> tuple[
     def work() -> tuple[Chosen, T]:
         chosen = choose(request)
         record = RegistryRecord(console.registry())
-        source = Source(ask, read_log_id(console.layout.log), record, STEP_EVENTS, STEP_BYTES)
+        source = Source(ask, read_log_id(console.settings), record, STEP_EVENTS, STEP_BYTES)
         return chosen, look(chosen, source)
 
     return await run_in_threadpool(work)
