@@ -15,7 +15,10 @@ import pytest
 
 from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError, RegistryLocked
 from kixo.layout import Layout
-from kixo.registry import POLL_WAIT_S, Refresh, Registry, SnapshotSource, open_registry, tables
+from kixo.registry import Registry, open_registry, tables
+from kixo.registry.file import RegistryFile, create
+from kixo.registry.schema import set_up
+from kixo.registry.source import POLL_WAIT_S, Refresh, SnapshotSource
 from kixo.settings import Settings
 from kixo.snapshot import Sender, Snapshot, key_hash
 
@@ -25,9 +28,10 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def opened(path: Path, *, projects_max: int = 100, make: bool = True, wait_s: float = 5.0, seed: int = 7) -> Registry:
-    return Registry(
-        path, projects_max=projects_max, now_us=lambda: NOW_US, randomness=Random(seed), make=make, wait_s=wait_s
-    )
+    if make:
+        create(path, set_up)
+    store = RegistryFile(path, wait_s)
+    return Registry(store, projects_max=projects_max, now_us=lambda: NOW_US, randomness=Random(seed))
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def registry(path: Path) -> Iterator[Registry]:
 
 
 def watched(path: Path) -> SnapshotSource:
-    return SnapshotSource(partial(opened, path, make=False, wait_s=POLL_WAIT_S))
+    return SnapshotSource(partial(opened, path, make=False, wait_s=POLL_WAIT_S), lambda: NOW_US / 1e6)
 
 
 def is_drawn_from(text: str, prefix: str, length: int) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from kixo.errors import BadArgument
 from kixo.layout import Layout
 from kixo.registry import Registry, replays, tokens
+from kixo.registry.file import RegistryFile, create
 from kixo.registry.login import (
     LOGIN_TOKENS_MAX,
     create_login_token,
@@ -22,6 +23,7 @@ from kixo.registry.login import (
 )
 from kixo.registry.replays import find_replays, list_replays, record_replays
 from kixo.registry.saved import delete_saved_query, find_saved_query, list_saved_queries, save_query
+from kixo.registry.schema import set_up
 from kixo.registry.tokens import create_read_token, find_live_read_token, list_read_tokens, revoke_read_token
 
 NOW_US = 1_775_650_000_000_000
@@ -46,7 +48,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path, clock: Clock, seed: int = 7) -> Registry:
-    return Registry(path, projects_max=10, now_us=clock, randomness=Random(seed), make=True)
+    create(path, set_up)
+    return Registry(RegistryFile(path, 5.0), projects_max=10, now_us=clock, randomness=Random(seed))
 
 
 @pytest.fixture

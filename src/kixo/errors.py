@@ -33,7 +33,8 @@
     │   ├── RegistryLocked           6
     │   ├── StartFailed              7
     │   ├── SendFailed               8
-    │   └── EventsRejected           9
+    │   ├── EventsRejected           9
+    │   └── RegistryUnreachable      10
     └── BadOption                    raised where an app makes a client of what cannot be
 
 The docstring of a `RequestError` stands in the public documents; its message says what is wrong, the limit and the
@@ -315,3 +316,9 @@ class EventsRejected(OperatorError):
     """Some events of an import or a replay were not taken; all others were."""
 
     exit_code = 9
+
+
+class RegistryUnreachable(OperatorError):
+    """The database server that holds the registry does not answer, or cannot be used."""
+
+    exit_code = 10

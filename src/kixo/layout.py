@@ -83,6 +83,11 @@ class Layout:
         """The folder of the workers' counts of what keys are used for (`kixo.key_use`)."""
         return self.run / "key-use"
 
+    @property
+    def snapshot(self) -> Path:
+        """What was last known of a registry on another machine (`kixo.registry.source`)."""
+        return self.run / "registry-snapshot"
+
     def check_format(self) -> None:
         """Raises `DataFolderError` where a newer Kixo wrote the folder, or its format cannot be read."""
         read_card(self.root / "kixo.json", "data folder", FORMAT)

@@ -84,6 +84,11 @@ IDENTITIES = Metric("kixo_identities", "gauge", "Identities that the loader know
 IDENTITY_FILTER_BYTES = Metric(
     "kixo_identity_filter_bytes", "gauge", "Memory of the filter that finds copies; it grows with the identities."
 )
+REGISTRY_AGE_SECONDS = Metric(
+    "kixo_registry_age_seconds",
+    "gauge",
+    "Time since projects and keys were last known to be current; it rises while the registry is away.",
+)
 RESTARTS = Metric(
     "kixo_restarts",
     "counter",
@@ -110,5 +115,6 @@ CATALOGUE: tuple[Metric, ...] = (
     TABLE_FILES,
     IDENTITIES,
     IDENTITY_FILTER_BYTES,
+    REGISTRY_AGE_SECONDS,
     RESTARTS,
 )

@@ -14,7 +14,8 @@ share. Secrets come from the environment, or from a file that a variable names (
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -103,6 +104,17 @@ SECRETS: tuple[Secret, ...] = (
     Secret("LIMITS_USER", False, "The user that Redis knows (ACL); without one, the default user."),
     Secret("LIMITS_PASSWORD", True, "That user's password."),
 )
+
+
+@contextmanager
+def distributed(setting: str) -> Iterator[None]:
+    """Turns an import that fails into the sentence that says what to install for that setting: a `BadSetting`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BadSetting(
+            f"KIXO_{setting.upper()} needs {error.name}, which is not installed.", "pip install 'kixo[distributed]'"
+        ) from error
 
 
 def secret_variables() -> tuple[str, ...]:

@@ -9,86 +9,85 @@ until its commit.
 
 import string
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from random import Random, SystemRandom
-from typing import NamedTuple, Self
+from typing import Self
 
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from kixo.errors import BadArgument, BadSetting, DataFolderError, OperatorError
 from kixo.layout import Layout
+from kixo.places import distributed, registry_place
 from kixo.registry import schema, tables
-from kixo.registry.file import create, faults, open_engine
+from kixo.registry.file import RegistryFile, create
+from kixo.registry.store import Mark, Store
 from kixo.registry.tables import KeyRecord, Project
 from kixo.settings import Settings
 from kixo.snapshot import Snapshot, key_hash
 from kixo.timestamp import now_us
 
 WAIT_S = 5.0
-# A worker answers requests meanwhile, so it does not wait: it keeps its snapshot and looks again at the next poll.
-POLL_WAIT_S = 0.02
 RANDOM_LETTERS = string.ascii_lowercase + string.digits
-
-
-class Refresh(NamedTuple):
-    """What came of a look at the registry: whether the snapshot is another, and why none could be had."""
-
-    changed: bool
-    fault: OperatorError | None
 
 
 def open_registry(
     settings: Settings, *, make: bool = False, migrate: bool = True, wait_s: float = WAIT_S
 ) -> "Registry":
-    """The registry of the settings' data folder, with the system's clock and randomness.
+    """The registry that the settings name, with the system's clock and randomness.
 
     `make` makes a missing one; `migrate` brings one of an older Kixo to today's format, which only those leave out who
     do no more than list.
 
-    Raises `DataFolderError`, `RegistryLocked`, and `BadSetting` where `projects_max` is less than what it holds.
+    Raises `DataFolderError`, `RegistryLocked`, `RegistryUnreachable`, and `BadSetting` where `projects_max` is less
+    than what it holds.
     """
     return Registry(
-        Layout(settings.data_dir).registry,
+        _open_store(settings, make, wait_s),
         projects_max=settings.projects_max,
         now_us=now_us,
         randomness=SystemRandom(),
-        make=make,
         migrate=migrate,
-        wait_s=wait_s,
     )
 
 
+def _open_store(settings: Settings, make: bool, wait_s: float) -> Store:
+    place = registry_place(settings.registry)
+    if place is None:
+        path = Layout(settings.data_dir).registry
+        if make:
+            create(path, schema.set_up)
+        return RegistryFile(path, wait_s)
+    with distributed("registry"):
+        from kixo.registry.postgresql import PostgreSQL
+    store = PostgreSQL(place, wait_s)
+    if make:
+        store.create(schema.set_up)
+    return store
+
+
 class Registry:
-    """Projects and keys. Opened with a path; closed with `close` or at the end of a `with`.
+    """Projects and keys in a store, which it closes with `close` or at the end of a `with`.
 
     Each process opens its own, and forks before it does. Every method raises `RegistryLocked` when another process
-    holds the registry for longer than `wait_s` seconds, and `DataFolderError` when the file cannot be used.
+    holds the registry for longer than it waits, and another `OperatorError` when the store cannot be used.
     `now_us` tells microseconds since 1970; `randomness` makes the keys, so outside of tests it is a `SystemRandom`.
     What else the registry keeps has modules of its own here, such as `login`: their functions take a registry.
     """
 
     def __init__(
         self,
-        path: Path,
+        store: Store,
         *,
         projects_max: int,
         now_us: Callable[[], int],
         randomness: Random,
-        make: bool = False,
         migrate: bool = True,
-        wait_s: float = WAIT_S,
     ) -> None:
-        self.path = path
         self.now_us = now_us
         self.randomness = randomness
+        self._store = store
         self._projects_max = projects_max
-        if make and not path.exists():
-            create(path, schema.set_up)
-        self._identity = self._file_identity()
-        self._engine = open_engine(path, wait_s)
-        self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
         try:
             self._check(migrate)
         except OperatorError:
@@ -96,8 +95,8 @@ class Registry:
             raise
 
     def close(self) -> None:
-        """Lets go of the file."""
-        self._engine.dispose()
+        """Lets go of the store."""
+        self._store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -181,25 +180,25 @@ class Registry:
         with self.reading() as connection:
             return Snapshot(tables.revision(connection), tables.numbers(connection), tables.live_hashes(connection))
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction that reads, all of it as of one moment."""
-        with faults(self.path), self._engine.begin() as connection:
-            yield connection
+    def mark(self) -> Mark:
+        """Which registry it is and its revision: another one means that a new snapshot is needed."""
+        return self._store.mark()
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that reads, all of it as of one moment."""
+        return self._store.reading()
+
+    def writing(self) -> AbstractContextManager[Connection]:
         """A transaction that writes what workers need not hear of; no other process writes meanwhile."""
-        with faults(self.path), self._writing_engine.begin() as connection:
-            yield connection
+        return self._store.writing()
 
     def random_text(self, length: int) -> str:
         """Random small letters and digits, 5.17 bits each."""
         return "".join(self.randomness.choices(RANDOM_LETTERS, k=length))
 
     def replaced(self) -> bool:
-        """Whether another file has taken the place of ours, as when a backup was restored."""
-        return self._file_identity() != self._identity
+        """Whether another store has taken the place of ours, as when a backup of the file was restored."""
+        return self._store.replaced()
 
     @contextmanager
     def _changing(self) -> Iterator[Connection]:
@@ -207,24 +206,12 @@ class Registry:
             tables.count_change(connection)
             yield connection
 
-    def _file_identity(self) -> tuple[int, int]:
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            raise DataFolderError(
-                f"There is no registry {self.path}.",
-                "Make one with 'kixo project create' or 'kixo serve', or correct --data-dir.",
-            ) from None
-        except OSError as error:
-            raise DataFolderError(f"The registry {self.path} cannot be read: {error}.", "Correct --data-dir.") from None
-        return status.st_dev, status.st_ino
-
     def _check(self, migrate: bool) -> None:
         with self.reading() as connection:
             version = schema.schema_version(connection)
             if version > schema.SCHEMA_VERSION:
                 raise DataFolderError(
-                    f"The registry {self.path} has format {version}, and this Kixo knows formats up to "
+                    f"The registry {self._store} has format {version}, and this Kixo knows formats up to "
                     f"{schema.SCHEMA_VERSION}.",
                     "Use the newer Kixo that wrote it.",
                 )
@@ -236,42 +223,3 @@ class Registry:
         if migrate and version < schema.SCHEMA_VERSION:
             with self.writing() as connection:
                 schema.migrate(connection)
-
-
-class SnapshotSource:
-    """The snapshot that a worker authenticates with, and the kept connection by which it stays new.
-
-    `open_registry` opens the worker's own registry, without making one and with a short wait (`POLL_WAIT_S`). The
-    first snapshot has to be had: without one every sender would be told that its key is wrong, and drop its events.
-    """
-
-    def __init__(self, open_registry: Callable[[], Registry]) -> None:
-        self._open = open_registry
-        self._registry = open_registry()
-        try:
-            self.snapshot = self._registry.snapshot()
-        except OperatorError:
-            self._registry.close()
-            raise
-
-    def close(self) -> None:
-        """Lets go of the registry."""
-        self._registry.close()
-
-    def refresh(self) -> Refresh:
-        """Takes a new snapshot if the registry changed; on a fault the old one stays, and the fault is returned."""
-        try:
-            if self._registry.replaced():
-                self._reopen()
-            elif self._registry.revision() == self.snapshot.revision:
-                return Refresh(changed=False, fault=None)
-            self.snapshot = self._registry.snapshot()
-        except OperatorError as fault:
-            return Refresh(changed=False, fault=fault)
-        return Refresh(changed=True, fault=None)
-
-    def _reopen(self) -> None:
-        # In two steps, so that a fault leaves the old one to be looked at again.
-        fresh = self._open()
-        self._registry.close()
-        self._registry = fresh

@@ -19,13 +19,72 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from kixo.errors import DataFolderError, OperatorError, RegistryLocked
 from kixo.files import make_folder, sync_folder
+from kixo.registry import tables
+from kixo.registry.store import Mark
 
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 
 
+class RegistryFile:
+    """A registry in an existing file: a `Store`. A locked file is waited for up to `wait_s` seconds.
+
+    Raises `DataFolderError` where there is none.
+    """
+
+    def __init__(self, path: Path, wait_s: float) -> None:
+        self._path = path
+        self._identity = self._file_identity()
+        self._engine = open_engine(path, wait_s)
+        self._writing_engine = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def close(self) -> None:
+        """See `Store`."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """See `Store`."""
+        with faults(self._path), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """See `Store`."""
+        with faults(self._path), self._writing_engine.begin() as connection:
+            yield connection
+
+    def mark(self) -> Mark:
+        """See `Store`."""
+        with self.reading() as connection:
+            return Mark(self._identity, tables.revision(connection))
+
+    def replaced(self) -> bool:
+        """See `Store`."""
+        return self._file_identity() != self._identity
+
+    def _file_identity(self) -> tuple[int, int]:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            raise DataFolderError(
+                f"There is no registry {self._path}.",
+                "Make one with 'kixo project create' or 'kixo serve', or correct --data-dir.",
+            ) from None
+        except OSError as error:
+            raise DataFolderError(
+                f"The registry {self._path} cannot be read: {error}.", "Correct --data-dir."
+            ) from None
+        return status.st_dev, status.st_ino
+
+
 def create(path: Path, set_up: Callable[[Connection], None]) -> None:
     """Makes a registry at `path` with the tables that `set_up` makes, unless there is one; raises `OperatorError`."""
+    if path.exists():
+        return
     with faults(path):
         make_folder(path.parent, 0o700)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".registry-")

@@ -4,6 +4,8 @@ Version 2 added the number of a key and the tables of the console. A migration i
 of one version as a whole; and of several processes that find an older file, one migrates it.
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -26,6 +28,12 @@ from sqlalchemy import (
 SCHEMA_VERSION = 2
 NAME_LENGTH_MAX = 200
 
+
+def _text(length: int) -> String:
+    """Text that is compared and sorted byte by byte, whatever the language of a database."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 SCHEMA = MetaData()
 STATE = Table(
     "state",
@@ -37,44 +45,44 @@ PROJECTS = Table(
     "projects",
     SCHEMA,
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("id", String(128), nullable=False, unique=True),
-    Column("name", String(NAME_LENGTH_MAX), nullable=False),
+    Column("id", _text(128), nullable=False, unique=True),
+    Column("name", _text(NAME_LENGTH_MAX), nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
 )
 KEYS = Table(
     "keys",
     SCHEMA,
-    Column("id", String(32), primary_key=True),
+    Column("id", _text(32), primary_key=True),
     Column("number", Integer, nullable=False, unique=True),
     Column("project_number", ForeignKey("projects.number"), nullable=False, index=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("hint", String(4), nullable=False),
+    Column("hash", _text(64), nullable=False, unique=True),
+    Column("hint", _text(4), nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("revoked_at_us", BigInteger),
 )
 # One row, made on first need: what sessions of the console are signed with.
-SESSION_SECRETS = Table("session_secrets", SCHEMA, Column("secret", String(64), primary_key=True))
+SESSION_SECRETS = Table("session_secrets", SCHEMA, Column("secret", _text(64), primary_key=True))
 LOGIN_TOKENS = Table(
     "login_tokens",
     SCHEMA,
-    Column("hash", String(64), primary_key=True),
+    Column("hash", _text(64), primary_key=True),
     Column("expires_at_us", BigInteger, nullable=False),
 )
 READ_TOKENS = Table(
     "read_tokens",
     SCHEMA,
-    Column("id", String(32), primary_key=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("hint", String(4), nullable=False),
-    Column("name", String(NAME_LENGTH_MAX), nullable=False),
+    Column("id", _text(32), primary_key=True),
+    Column("hash", _text(64), nullable=False, unique=True),
+    Column("hint", _text(4), nullable=False),
+    Column("name", _text(NAME_LENGTH_MAX), nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("revoked_at_us", BigInteger),
 )
 SAVED_QUERIES = Table(
     "saved_queries",
     SCHEMA,
-    Column("id", String(32), primary_key=True),
-    Column("name", String(NAME_LENGTH_MAX), nullable=False, unique=True),
+    Column("id", _text(32), primary_key=True),
+    Column("name", _text(NAME_LENGTH_MAX), nullable=False, unique=True),
     Column("sql", Text, nullable=False),
     Column("chart", Text, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
@@ -83,12 +91,12 @@ SAVED_QUERIES = Table(
 REPLAYS = Table(
     "replays",
     SCHEMA,
-    Column("log_id", String(32), primary_key=True),
+    Column("log_id", _text(32), primary_key=True),
     Column("log_partition", Integer, primary_key=True),
     Column("log_offset", BigInteger, primary_key=True),
     Column("log_index", Integer, primary_key=True),
     Column("replayed_at_us", BigInteger, nullable=False),
-    Column("outcome", String(NAME_LENGTH_MAX), nullable=False),
+    Column("outcome", _text(NAME_LENGTH_MAX), nullable=False),
 )
 
 
@@ -104,13 +112,13 @@ def schema_version(connection: Connection) -> int:
 
 
 def migrate(connection: Connection) -> None:
-    """Brings an older registry to today's version, within the transaction that the caller has begun.
+    """Brings an older registry to today's version, step by step, within the transaction that the caller has begun.
 
     Its changes are counted, so that workers take a new snapshot.
     """
     # Another process may have been faster while this one waited for the lock.
-    if schema_version(connection) == 1:
-        _from_1(connection)
+    while (step := MIGRATIONS.get(schema_version(connection))) is not None:
+        step(connection)
 
 
 def _from_1(connection: Connection) -> None:
@@ -126,3 +134,7 @@ def _from_1(connection: Connection) -> None:
     connection.execute(insert(KEYS).from_select([*names, "number"], select(*(old.c[name] for name in names), number)))
     connection.execute(text("DROP TABLE keys_1"))
     connection.execute(update(STATE).values(schema_version=2, revision=STATE.c.revision + 1))
+
+
+# From each older version to the next. No registry in PostgreSQL was ever of version 1.
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _from_1}

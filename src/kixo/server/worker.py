@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -26,14 +27,16 @@ from kixo.log.group_commit import Observe
 from kixo.log.opening import open_appender
 from kixo.log.writer import PartitionHeld
 from kixo.metric_file import MetricFile
-from kixo.metrics import LOG_BYTES, LOG_COMMITS, LOG_CUT_BYTES, LOG_FAILURES
+from kixo.metrics import LOG_BYTES, LOG_COMMITS, LOG_CUT_BYTES, LOG_FAILURES, REGISTRY_AGE_SECONDS
 from kixo.openapi import document
 from kixo.refused import RefusedRecord, Ring
-from kixo.registry import POLL_WAIT_S, SnapshotSource, open_registry
+from kixo.registry import open_registry
+from kixo.registry.source import POLL_WAIT_S, SnapshotSource, kept_snapshot
 from kixo.server.child import Assignment, open_metrics, run_child
 from kixo.server.listening import listen
 from kixo.server.logs import open_log
 from kixo.server.readiness import Readiness
+from kixo.server.registry_poll import polling
 from kixo.settings import Settings, worker_count
 from kixo.timestamp import now_us
 
@@ -57,7 +60,7 @@ async def _work(assignment: Assignment) -> None:
     with ExitStack() as stack:
         metrics = open_metrics(assignment)
         stack.callback(metrics.close)
-        source = SnapshotSource(lambda: open_registry(settings, wait_s=POLL_WAIT_S))
+        source = _open_source(settings)
         stack.callback(source.close)
         limit = RingFile(
             Layout(settings.data_dir).limits,
@@ -86,9 +89,19 @@ async def _work(assignment: Assignment) -> None:
             time.monotonic_ns,
             settings,
         )
-        async with _polling(source, settings, log):
+        with polling(source, settings.registry_poll_s, log, _age_teller(assignment, metrics)):
             await _serve(application, assignment)
     log.info("worker_stopped")
+
+
+def _open_source(settings: Settings) -> SnapshotSource:
+    kept = kept_snapshot(Layout(settings.data_dir).snapshot, settings.registry)
+    return SnapshotSource(lambda: open_registry(settings, wait_s=POLL_WAIT_S), time.time, kept)
+
+
+def _age_teller(assignment: Assignment, metrics: MetricFile) -> Callable[[float], None]:
+    """One worker tells for all, as gauges of several are summed."""
+    return partial(metrics.set, REGISTRY_AGE_SECONDS) if assignment.number == 0 else lambda _: None
 
 
 async def _serve(application: Application, assignment: Assignment) -> None:
@@ -106,35 +119,6 @@ async def _serve(application: Application, assignment: Assignment) -> None:
         backpressure=settings.connections_max,
     )
     await listen(server, assignment)
-
-
-@asynccontextmanager
-async def _polling(source: SnapshotSource, settings: Settings, log: Any) -> AsyncIterator[None]:
-    """Keeps the snapshot of the registry fresh; a locked registry leaves the last one in force."""
-
-    async def poll() -> None:
-        told = ""
-        while True:
-            await asyncio.sleep(settings.registry_poll_s)
-            fault = _refresh(source)
-            if fault and fault != told:
-                log.warning("registry_unreachable", reason=fault)
-            told = fault
-
-    task = asyncio.create_task(poll())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-def _refresh(source: SnapshotSource) -> str:
-    """Refreshes the snapshot; why that failed, or an empty text."""
-    try:
-        fault = source.refresh().fault
-    except Exception as error:  # noqa: BLE001 - if the polling ended, revoked keys would stay in force
-        return repr(error)
-    return str(fault) if fault is not None else ""
 
 
 async def _open_appender(assignment: Assignment, metrics: MetricFile, log: Any) -> Appender:
