@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
 
+# Most tests wait, for a server or a browser, so twice as many as there are cores run at a time; all of a file in one process.
+TESTS_AT_ONCE ?= $(shell expr 2 \* `getconf _NPROCESSORS_ONLN`)
 test: $(VENV)/developing
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGUMENTS)
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check src tests scripts torture fuzz services

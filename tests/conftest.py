@@ -32,7 +32,8 @@ settings.register_profile("kixo", settings(), deadline=None, suppress_health_che
 settings.load_profile("kixo")
 
 KIXO = Path(sys.executable).parent / "kixo"
-START_S_MAX = 60.0
+# How long a test waits for what has to happen. It costs nothing where it happens, also on a machine that is busy.
+PATIENCE_S = 300.0
 MIB = 1024 * 1024
 
 owner_of = at_any_depth(decode_owner)
@@ -81,7 +82,7 @@ class Server:
         self.process = process
         self.url: str = facts["url"]
         self.console_url: str = facts["console_url"]
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
         self._projects = projects
 
     def close(self) -> None:
@@ -151,7 +152,7 @@ def running(
             yield server
     finally:
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=PATIENCE_S)
         (folder / "stdout").write_bytes(output)
     assert process.returncode == status, (folder / "stderr").read_text()
 
@@ -164,7 +165,7 @@ def make_projects(folder: Path, count: int) -> list[Project]:
 
 def wait_for_greeting(process: "subprocess.Popen[bytes]", folder: Path) -> None:
     """The greeting comes when everything runs."""
-    killer = threading.Timer(START_S_MAX, process.kill)
+    killer = threading.Timer(PATIENCE_S, process.kill)
     killer.start()
     assert process.stdout is not None
     greeting = process.stdout.readline()
@@ -197,7 +198,7 @@ class Wire:
 
     def __init__(self, server: Server) -> None:
         url = httpx.URL(server.url)
-        self._socket = socket.create_connection((url.host, url.port or 80), timeout=30)
+        self._socket = socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_S)
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -253,8 +254,8 @@ def chunk(data: bytes) -> bytes:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers, and bodies that may not stand still for long."""
-    environment = {"KIXO_BODY_STALL_S": "0.5", "KIXO_BODY_TOTAL_S": "5", "KIXO_REGISTRY_POLL_S": "0.05"}
+    """Two workers, with the waits of every server: a client on a busy machine may be slow."""
+    environment = {"KIXO_REGISTRY_POLL_S": "0.05"}
     with running(tmp_path_factory.mktemp("server"), environment, workers=2, projects=200) as running_server:
         yield running_server
 

@@ -25,6 +25,7 @@ from kixo.registry import open_registry
 from kixo.settings import Settings
 from tests.conftest import (
     MIB,
+    PATIENCE_S,
     Project,
     Server,
     Wire,
@@ -250,7 +251,7 @@ def test_an_unknown_project_and_an_unknown_foreign_or_revoked_key_get_one_and_th
     revoked, other = server.project(), server.project()
     with open_registry(Settings(data_dir=server.folder)) as registry:
         registry.revoke_key(revoked.key)
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + PATIENCE_S
     while post(client, revoked.body()).status_code != 401:
         assert time.monotonic() < deadline
     answers = [
@@ -420,6 +421,13 @@ def test_a_large_body_that_nobody_wants_is_read_on_so_that_its_sender_hears_why(
         assert wire.send(request(project.body(event()))).answer().status == 200
 
 
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server at which bodies may not stand still for long."""
+    with running(tmp_path_factory.mktemp("hurried"), {"KIXO_BODY_STALL_S": "0.5"}) as running_server:
+        yield running_server
+
+
 @pytest.mark.parametrize(
     "start",
     [
@@ -431,8 +439,8 @@ def test_a_large_body_that_nobody_wants_is_read_on_so_that_its_sender_hears_why(
         head("Transfer-Encoding: chunked") + b"5",
     ],
 )
-def test_a_body_that_stands_still_is_answered_408(server: Server, start: bytes) -> None:
-    with Wire(server) as wire:
+def test_a_body_that_stands_still_is_answered_408(hurried: Server, start: bytes) -> None:
+    with Wire(hurried) as wire:
         answer = wire.send(start).answer()
         if answer.status == 100:
             answer = wire.answer()
@@ -446,8 +454,8 @@ def test_a_body_that_stands_still_is_answered_408(server: Server, start: bytes) 
     ("start", "status"),
     [(head("Content-Length: 99999999"), 413), (head("Content-Length: 9", path="/nowhere"), 404)],
 )
-def test_a_refusal_is_told_even_where_the_refused_body_stands_still(server: Server, start: bytes, status: int) -> None:
-    with Wire(server) as wire:
+def test_a_refusal_is_told_even_where_the_refused_body_stands_still(hurried: Server, start: bytes, status: int) -> None:
+    with Wire(hurried) as wire:
         assert wire.send(start).answer().status == status
 
 

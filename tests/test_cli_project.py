@@ -15,6 +15,7 @@ from kixo.cli import COMMANDS, GROUPS, run
 from kixo.errors import StartFailed
 from kixo.registry import open_registry
 from kixo.settings import Settings
+from tests.conftest import PATIENCE_S
 
 EXAMPLE = ("kx_proj_abc123", "kx_key_xyz789")
 
@@ -206,7 +207,7 @@ def python(program: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> Done:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return Done(process.returncode, out, err)
 
 
@@ -216,7 +217,7 @@ def test_a_reader_that_goes_away_is_no_error(kixo: Kixo, tmp_path: Path) -> None
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (141, "")
 
 

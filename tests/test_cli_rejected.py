@@ -13,7 +13,7 @@ import pytest
 from kixo.cli import run
 from kixo.log import REPLAYS
 from kixo.registry import open_registry
-from tests.conftest import KIXO, event, running
+from tests.conftest import KIXO, PATIENCE_S, event, running
 from tests.replaying import Folder
 from tests.test_server import kixo, query, send, wait_until
 
@@ -157,7 +157,7 @@ def test_on_a_terminal_it_asks_first(commands: Commands, answer: bytes, replayed
     with contextlib.suppress(OSError):  # the end of a terminal whose program has ended
         while os.read(ours, 1024):
             pass
-    stdout, _ = process.communicate(timeout=30)
+    stdout, _ = process.communicate(timeout=PATIENCE_S)
     os.close(ours)
     assert stdout.startswith("2 replayed") == (replayed == 2)
     assert sum(group["replayed"] for group in commands.groups()) == replayed

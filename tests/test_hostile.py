@@ -15,7 +15,7 @@ PEAK_MAX = 700 * MIB
 INFLIGHT = 64 * MIB
 # The project of the demo, which every server of these tests has.
 WITNESS = Project("kx_proj_abc123", "kx_key_xyz789")
-HEAD_READ_S = 1.0
+HEAD_READ_S = 3.0
 BODY_BYTES = 10 * MIB - 1024
 CLOSED = (EOFError, ConnectionResetError, BrokenPipeError)
 
@@ -24,8 +24,8 @@ CLOSED = (EOFError, ConnectionResetError, BrokenPipeError)
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A single worker, so that every attack meets the worker that is then asked to go on."""
     environment = {
-        "KIXO_BODY_STALL_S": "1",
-        "KIXO_BODY_TOTAL_S": "3",
+        "KIXO_BODY_STALL_S": "5",
+        "KIXO_BODY_TOTAL_S": "20",
         "KIXO_HEAD_READ_S": str(HEAD_READ_S),
         "KIXO_INFLIGHT_BYTES_MAX": str(INFLIGHT),
         "KIXO_REQUESTS_PER_SECOND_MAX": "100000",

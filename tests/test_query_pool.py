@@ -27,7 +27,7 @@ from kixo.query.pool import PoolBounds, PoolState, QueryPool, pool_bounds
 from kixo.query.process import PREFIX, start_process
 from kixo.query.protocol import HEAD, READY, ProtocolFault, decode_head
 from kixo.settings import Settings
-from tests.conftest import MIB
+from tests.conftest import MIB, PATIENCE_S
 from tests.loading import Reports
 from tests.test_query import append, event
 from tests.test_server import wait_until
@@ -438,7 +438,7 @@ def test_a_process_removes_no_folder_but_its_own(lake: Path, tmp_path: Path, mon
         assert process.stdout is not None
         assert process.stdout.read(1) == READY
         own.rmdir()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_S)
     assert (others / "precious").exists()
 
 

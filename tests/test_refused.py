@@ -383,7 +383,7 @@ def test_a_media_type_is_repeated_where_it_is_a_usual_one(record: RefusedRecord,
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    environment = {"KIXO_BODY_STALL_S": "0.5", "KIXO_BODY_BYTES_MAX": "100000"}
+    environment = {"KIXO_BODY_STALL_S": "3", "KIXO_BODY_BYTES_MAX": "100000"}
     with running(tmp_path_factory.mktemp("server"), environment, workers=2) as server:
         yield server
 

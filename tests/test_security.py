@@ -18,7 +18,7 @@ from kixo.registry import open_registry
 from kixo.server.data_folder import DataFolder
 from kixo.server_card import ServerCard
 from kixo.settings import Settings
-from tests.conftest import KIXO, Project, Server, Wire, event, head, request, running
+from tests.conftest import KIXO, PATIENCE_S, Project, Server, Wire, event, head, request, running
 from tests.test_server import wait_until
 
 TRICKS = [
@@ -55,7 +55,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def kixo(server: Server, *arguments: str) -> str:
     command = [str(KIXO), *arguments, "--data-dir", str(server.folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
 
 
 def names(folder: Path) -> set[str]:

@@ -19,13 +19,11 @@ from kixo.files import write_atomically
 from kixo.registry import open_registry
 from kixo.server.logs import open_log
 from kixo.settings import Settings
-from tests.conftest import KIXO, Project, Server, event, running
-
-WAIT_S_MAX = 20.0
+from tests.conftest import KIXO, PATIENCE_S, Project, Server, event, running
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + WAIT_S_MAX
+    ends = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < ends, "it did not happen in time"
         time.sleep(0.02)
@@ -36,7 +34,7 @@ def kixo(*arguments: object, environment: dict[str, str] | None = None) -> "subp
         [str(KIXO), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
         env={**os.environ, **(environment or {})},
     )
@@ -49,7 +47,7 @@ def query(folder: Path, sql: str) -> list[dict[str, object]]:
 
 
 def send(server: Server, project: Project, *events: object, **members: object) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/batch", content=project.body(*events, **members), timeout=30)
+    return httpx.post(f"{server.url}/v1/batch", content=project.body(*events, **members), timeout=PATIENCE_S)
 
 
 def test_an_event_is_in_a_query_soon_after_the_answer(tmp_path: Path) -> None:
@@ -211,7 +209,7 @@ def start_and_stop(folder: Path, *arguments: str) -> str:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     wait_until((folder / "run" / "server.json").exists)
     process.terminate()
-    return process.communicate(timeout=30)[0]
+    return process.communicate(timeout=PATIENCE_S)[0]
 
 
 def test_on_a_running_server_a_new_key_comes_into_force_and_a_revoked_one_goes_out(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from kixo.registry import open_registry
 from kixo.registry.schema import migrate
 from kixo.settings import Settings
-from tests.conftest import Server, event, running
+from tests.conftest import PATIENCE_S, Server, event, running
 from tests.test_server import kixo, query, wait_until
 
 FIXTURES = sorted((Path(__file__).parent / "data").glob("format-*.tar.xz"))
@@ -36,7 +36,7 @@ def expected(released: Path) -> dict[str, Any]:
 
 
 def send(server: Server, body: str) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/batch", content=body, timeout=30)
+    return httpx.post(f"{server.url}/v1/batch", content=body, timeout=PATIENCE_S)
 
 
 def own_body(expected: dict[str, Any], **members: object) -> str:

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from tests.browser.chromium import chromium, free_port
 from tests.browser.gate import Gate
 from tests.browser.site import Site
-from tests.conftest import Server, running
+from tests.conftest import PATIENCE_S, Server, running
 
 PAGES = {
     "/": """<a id=next href='/two?token=t0p&utm_source=mail#secret'>Two</a>
@@ -64,7 +64,7 @@ def quiet(site: Site) -> Site:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     found = browser.new_context()
-    found.set_default_timeout(30_000)
+    found.set_default_timeout(PATIENCE_S * 1000)
     yield found
     found.close()
 

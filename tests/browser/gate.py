@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from tests.browser.serving import Answered, end, listen, url_of
+from tests.conftest import PATIENCE_S
 
 CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"}
 HOLD_S_MAX = 30.0
@@ -45,7 +46,7 @@ class Gate:
         self.content_types: list[str] = []
         self._open = threading.Event()
         self._open.set()
-        self._http = httpx.Client(timeout=30)
+        self._http = httpx.Client(timeout=PATIENCE_S)
         self._server = listen(self._answer)
         self.url = url_of(self._server)
 

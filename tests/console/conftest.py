@@ -7,19 +7,16 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.chromium import chromium
-from tests.conftest import Server, running
+from tests.conftest import PATIENCE_S, Server, running
 from tests.console.entering import login_link
 
 # In the words of Chromium: what a page of a strict policy must never cause.
 REPORTED = {"error", "warning"}
 
 
-WAIT_MS_MAX = 30_000
-
-
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=WAIT_MS_MAX)
+    expect.set_options(timeout=PATIENCE_S * 1000)
     with chromium() as found:
         yield found
 
@@ -35,7 +32,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser's profile that nobody has used."""
     found = browser.new_context(viewport={"width": 1280, "height": 800})
-    found.set_default_timeout(WAIT_MS_MAX)
+    found.set_default_timeout(PATIENCE_S * 1000)
     yield found
     found.close()
 

@@ -9,7 +9,7 @@ import httpx
 from kixo.registry import open_registry
 from kixo.registry.login import create_login_token
 from kixo.settings import Settings
-from tests.conftest import Server
+from tests.conftest import PATIENCE_S, Server
 
 TOKEN = re.compile(r'name="csrf-token" content="([0-9a-f]+)"')
 
@@ -24,7 +24,7 @@ def login_link(server: Server) -> str:
 def logged_in(server: Server) -> Iterator[httpx.Client]:
     """A client with a session. What it sends looks as if a page of the console had sent it."""
     headers = {"Origin": server.console_url, "Sec-Fetch-Site": "same-origin"}
-    with httpx.Client(base_url=server.console_url, timeout=30, headers=headers) as client:
+    with httpx.Client(base_url=server.console_url, timeout=PATIENCE_S, headers=headers) as client:
         answer = client.get(login_link(server))
         assert answer.status_code == 303
         yield client

@@ -22,7 +22,7 @@ from kixo.registry import open_registry
 from kixo.registry.login import create_login_token, session_secret
 from kixo.registry.tokens import create_read_token, revoke_read_token
 from kixo.settings import Settings
-from tests.conftest import Project, Server, running
+from tests.conftest import PATIENCE_S, Project, Server, running
 from tests.console.entering import csrf_token, logged_in, login_link
 from tests.test_server import kixo
 
@@ -42,7 +42,7 @@ def client(served: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def anonymous(served: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.console_url, timeout=30) as found:
+    with httpx.Client(base_url=served.console_url, timeout=PATIENCE_S) as found:
         yield found
 
 
@@ -301,7 +301,7 @@ def test_a_request_without_one_clear_name_is_taken_from_old_programs_only(
     served: Server, head: bytes, status: int
 ) -> None:
     address = httpx.URL(served.console_url)
-    with socket.create_connection((address.host, address.port or 80), timeout=30) as wire:
+    with socket.create_connection((address.host, address.port or 80), timeout=PATIENCE_S) as wire:
         wire.sendall(head)
         assert int(wire.makefile("rb").readline().split()[1]) == status
 

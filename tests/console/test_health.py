@@ -8,7 +8,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from kixo.metrics import CATALOGUE
-from tests.conftest import Server, event, running
+from tests.conftest import PATIENCE_S, Server, event, running
 from tests.console.entering import logged_in, login_link
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import children, wait_until
@@ -18,7 +18,7 @@ NAMES = {metric.exposed_name for metric in CATALOGUE}
 
 def send(server: Server, count: int) -> None:
     project = server.project()
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         for number in range(count):
             assert client.post("/v1/batch", content=project.body(event(event_id=str(number)))).status_code == 200
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Locator, Page, expect
 from kixo.registry import open_registry
 from kixo.registry.login import renew_session_secret
 from kixo.settings import Settings
-from tests.conftest import Project, Server, event, running
+from tests.conftest import PATIENCE_S, Project, Server, event, running
 from tests.console.entering import logged_in
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import wait_until
@@ -257,7 +257,7 @@ def traffic(server: Server, project: Project, events_per_s: int) -> Iterator[Non
 
     def drive() -> None:
         number = 0
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             due = time.monotonic()
             while not stop.is_set():
                 number += 1

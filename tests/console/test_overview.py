@@ -15,7 +15,7 @@ from kixo.console import overview_figures as figures
 from kixo.console.overview_figures import Compared
 from kixo.query import QueryCaps, open_query
 from kixo.query.questions import Span
-from tests.conftest import Project, Server, running
+from tests.conftest import PATIENCE_S, Project, Server, running
 from tests.console.entering import logged_in, login_link
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import wait_until
@@ -82,7 +82,7 @@ def overview(server: Server, project: Project, **query: str) -> str:
 
 def loaded(tab: Page) -> None:
     """Waits until every card is there."""
-    expect(tab.locator("[aria-busy=true]")).to_have_count(0, timeout=30_000)
+    expect(tab.locator("[aria-busy=true]")).to_have_count(0, timeout=PATIENCE_S * 1000)
 
 
 def figure(tab: Page, name: str) -> str:

@@ -9,14 +9,14 @@ from playwright.sync_api import Page, expect
 from kixo.registry import open_registry
 from kixo.registry.tokens import find_live_read_token
 from kixo.settings import Settings
-from tests.conftest import Project, Server, event, running
+from tests.conftest import PATIENCE_S, Project, Server, event, running
 from tests.console.entering import csrf_token, logged_in, login_link
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import wait_until
 
 
 def send(server: Server, project: Project) -> int:
-    return httpx.post(f"{server.url}/v1/batch", content=project.body(event()), timeout=30).status_code
+    return httpx.post(f"{server.url}/v1/batch", content=project.body(event()), timeout=PATIENCE_S).status_code
 
 
 def open_page(tab: Page, server: Server, project: Project | None = None) -> None:
@@ -124,7 +124,7 @@ def test_what_each_key_was_used_for_is_seen(tab: Page, served: Server) -> None:
     for _ in range(3):
         assert send(served, project) == 200
     body = project.body(*(event(event_id=str(number)) for number in range(7)))
-    assert httpx.post(f"{served.url}/v1/batch", content=body, timeout=30).status_code == 200
+    assert httpx.post(f"{served.url}/v1/batch", content=body, timeout=PATIENCE_S).status_code == 200
     open_page(tab, served, project)
     assert row.get_by_role("cell").all_inner_texts()[2:4] == ["4", "10"]
     expect(row).not_to_contain_text("never")

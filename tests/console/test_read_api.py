@@ -27,7 +27,7 @@ from kixo.console.api.document import ERRORS
 from kixo.registry import open_registry
 from kixo.registry.tokens import create_read_token, revoke_read_token
 from kixo.settings import Settings
-from tests.conftest import Project, Server, event, running
+from tests.conftest import PATIENCE_S, Project, Server, event, running
 from tests.console.entering import csrf_token, logged_in
 from tests.test_query_pool import processes
 from tests.test_server import wait_until
@@ -42,7 +42,7 @@ def read_token(server: Server) -> str:
 
 
 def reader(server: Server, token: str) -> httpx.Client:
-    return httpx.Client(base_url=server.console_url, timeout=60, headers={"Authorization": f"Bearer {token}"})
+    return httpx.Client(base_url=server.console_url, timeout=PATIENCE_S, headers={"Authorization": f"Bearer {token}"})
 
 
 @pytest.fixture(scope="module")

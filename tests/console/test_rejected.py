@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from kixo.query import QueryCaps, open_query
 from kixo.query.account import read_rows
-from tests.conftest import Project, Server, event
+from tests.conftest import PATIENCE_S, Project, Server, event
 from tests.console.entering import csrf_token, logged_in
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import send, wait_until
@@ -174,7 +174,7 @@ def test_a_large_group_is_replayed_in_steps_that_show_how_far_they_are(tab: Page
     tab.get_by_role("button", name="Preview all 1,800").click()
     expect(tab.get_by_text("Of the first 600 of 1,800 events")).to_be_visible()
     tab.get_by_role("button", name="Replay all 1,800").click()
-    expect(tab.get_by_text("1,800 replayed", exact=True)).to_be_visible(timeout=60_000)
+    expect(tab.get_by_text("1,800 replayed", exact=True)).to_be_visible(timeout=PATIENCE_S * 1000)
     wait_until(lambda: len(stored(served, project)) == 1800)
 
 

@@ -17,7 +17,7 @@ from kixo.console.navigation import Chosen
 from kixo.console.rendering import open_templates
 from kixo.http.browser import script_integrity
 from tests.browser.site import Site
-from tests.conftest import Project, Server, event
+from tests.conftest import PATIENCE_S, Project, Server, event
 from tests.console.entering import csrf_token, logged_in
 from tests.console.looking import assert_accessible, screenshot
 from tests.test_server import wait_until
@@ -132,7 +132,7 @@ def test_the_python_snippet_works_as_it_stands(tab: Page, served: Server, projec
     # A client that is refused drops what it has, so the key has to be known.
     key = tab.locator("#api-key").inner_text()
     expect_accepted(served, Project(project.id, key).body().decode())
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=PATIENCE_S)
     expect(arrivals.filter(has_text="signed up")).to_be_visible()
 
 
