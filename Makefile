@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint types light bench torture soak fuzz audit web webcheck lock clean
+.PHONY: serve test services lint types light bench torture soak fuzz audit web webcheck lock clean
 
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
@@ -12,6 +12,10 @@ serve: $(VENV)/installed
 TESTS_AT_ONCE ?= $(shell expr 2 \* `getconf _NPROCESSORS_ONLN`)
 test: $(VENV)/developing
 	$(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGUMENTS)
+
+# What tests on real Kafka, S3, PostgreSQL and Redis need; without it they are skipped with a sentence, with CI=true they fail.
+services: $(VENV)/developing
+	scripts/services install
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check src tests scripts torture fuzz services

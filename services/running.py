@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import Struct, json
 
 from services import kafka, postgresql, redis, s3
-from services.program import Program, launch, runs, stop, wait_ready
+from services.program import LOOPBACK, Program, launch, runs, stop, wait_ready
 
 NAMES = ("kafka", "s3", "postgresql", "redis")
 TOPIC = "events"
@@ -122,7 +122,7 @@ def launch_keeper(folder: Path) -> None:
 def _programs(folder: Path, name: str, brokers: int) -> list[Program]:
     match name:
         case "kafka":
-            return kafka.brokers(folder, (kafka.LOOPBACK,) * brokers)
+            return kafka.brokers(folder, (LOOPBACK,) * brokers)
         case "s3":
             return [s3.server(folder)]
         case "postgresql":

@@ -27,7 +27,8 @@ class Sent(NamedTuple):
 
 def send_for(server: Server, project: Project, seconds: float) -> list[Sent]:
     """Sends without a pause and at little cost, on a connection of its own, so that several workers are met."""
-    post, sent = request(project.body(event())), []
+    post = request(project.body(event()))
+    sent: list[Sent] = []
     ends = time.monotonic() + seconds
     with Wire(server) as wire:
         while (begun := time.monotonic()) < ends:
@@ -44,7 +45,8 @@ def flood(server: Server, project: Project, seconds: float) -> list[Sent]:
 
 def flood_until_refused(server: Server, project: Project) -> list[Sent]:
     """Floods, one after the other, until one was refused something: how soon that is, is the machine's affair."""
-    sent, ends = [], time.monotonic() + PATIENCE_S
+    sent: list[Sent] = []
+    ends = time.monotonic() + PATIENCE_S
     while all(request.admitted for request in sent):
         assert time.monotonic() < ends, "No flood came to the limit."
         sent += flood(server, project, 1.0)

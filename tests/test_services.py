@@ -9,7 +9,8 @@ import psycopg
 import pytest
 import redis as redis_client
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
