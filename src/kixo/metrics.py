@@ -93,7 +93,7 @@ RESTARTS = Metric(
     "kixo_restarts",
     "counter",
     "Processes started again after they died.",
-    (("process", ("worker", "loader", "console")),),
+    (("process", ("worker", "loader", "console", "status")),),
 )
 
 CATALOGUE: tuple[Metric, ...] = (

@@ -9,12 +9,17 @@ from kixo.settings import Settings
 
 
 class ServerCard(Struct, frozen=True):
-    """What a running server tells of itself: the process id of its supervisor, its two addresses, its workers."""
+    """What a running node tells of itself: the process id of its supervisor, its addresses, its workers.
+
+    `url` is that of the public port, and `console_url` that of the private one where the console is on it; each is
+    empty where the node has none. `private_url` is there on every node.
+    """
 
     pid: int
     url: str
     console_url: str
     workers: int
+    private_url: str = ""
 
 
 def write_server_card(layout: Layout, card: ServerCard) -> None:
@@ -39,7 +44,7 @@ def address_url(host: str, port: int) -> str:
 def public_url(settings: Settings) -> str:
     """Where clients reach the public port: as set, as the running server says, or as it would be started."""
     card = read_server_card(Layout(settings.data_dir))
-    return settings.public_url or (card.url if card else address_url(settings.host, settings.port))
+    return settings.public_url or (card and card.url) or address_url(settings.host, settings.port)
 
 
 def console_url(settings: Settings) -> str:
@@ -48,8 +53,8 @@ def console_url(settings: Settings) -> str:
     Raises `BadArgument` where nobody can know yet.
     """
     card = read_server_card(Layout(settings.data_dir))
-    if settings.console_url or card:
-        return settings.console_url or (card.console_url if card else "")
+    if found := settings.console_url or (card and card.console_url):
+        return found
     if settings.console_port == 0:
         raise BadArgument("No server runs, and console_port is 0, so its address is not known.", "Start the server.")
     return address_url(settings.console_host, settings.console_port)

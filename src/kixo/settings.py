@@ -59,6 +59,9 @@ class Settings:
         "", "names", "Further names under which the private port is reached, separated by commas."
     )
     workers: int = setting(0, "processes", "Processes that take events; 0 means one for every two cores.", 0, 256)
+    loaders: int = setting(
+        1, "processes", "Processes that fill the tables; more than one only where the log is Kafka's.", 1, 256
+    )
     log_format: str = setting("auto", "auto, json or console", "How log lines look; auto is json off a terminal.")
     log_level: str = setting("info", "debug, info, warning or error", "The least severe log line that is written.")
 

@@ -11,6 +11,7 @@ A command is imported when it runs, so that `kixo project list` does not wait fo
 
 import sys
 from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 from cyclopts import App, CycloptsError, Parameter
@@ -35,11 +36,14 @@ GROUPS = {
     "project": "Projects: who may send events.",
     "key": "Keys: what a project's apps send events with.",
     "token": "Read tokens: what scripts ask the private port with.",
-    "console": "The console: how to get in.",
+    "console": "Run the console alone, as one machine of several; and the ways into it.",
     "rejected": "Rejected events: what is wrong with them, and how they come in after a fix.",
 }
 COMMANDS = (
     Command("serve", "kixo.cli.serve:serve", "Take events, keep them, and answer questions about them."),
+    Command("ingest", "kixo.cli.serve:ingest", "Take events into the log, as one machine of several."),
+    Command("load", "kixo.cli.serve:load", "Fill the tables from the log, as one machine of several."),
+    Command("console", "kixo.cli.serve:console", "Run the console alone, as one machine of several."),
     Command("query", "kixo.cli.query:query", "Ask the tables in SQL, read-only, while the server runs."),
     Command("send", "kixo.cli.send:send", "Send the events of a file: JSON lines, CSV or Parquet."),
     Command("export", "kixo.cli.export:export", "Write events as JSON lines, CSV or Parquet."),
@@ -100,6 +104,10 @@ def build() -> App:
         app.command(group)
     for command in COMMANDS:
         group_name, _, word = command.words.rpartition(" ")
+        if command.words in groups:
+            # Not imported when it runs, as the parser has no such way; it loads what every command does, and no more.
+            groups[word].default(resolve_name(command.function))
+            continue
         parent = groups[group_name] if group_name else app
         parent.command(command.function, name=word, help=command.sentence)
     return app

@@ -1,4 +1,4 @@
-"""`kixo serve`: the server on one machine."""
+"""`kixo serve`, the server on one machine, and its parts for several: `kixo ingest`, `kixo load` and `kixo console`."""
 
 import os
 from typing import Annotated
@@ -7,7 +7,6 @@ from cyclopts import Parameter
 
 from kixo.cli.options import EVERY_SETTING, takes_settings
 from kixo.output import print_error
-from kixo.server.serve import serve as run_server
 from kixo.settings import Settings, unknown_variables
 
 
@@ -19,6 +18,39 @@ def serve(
     no_loader: Annotated[bool, Parameter(help="Fill the log but not the tables, to measure.", show=False)] = False,
 ) -> None:
     """Serves the public and the private port until SIGTERM or Ctrl-C."""
+    from kixo.server import serve as server
+
+    _warn()
+    server.serve(settings, demo=demo, with_loader=not no_loader)
+
+
+@takes_settings(*EVERY_SETTING)
+def ingest(settings: Settings) -> None:
+    """Takes events on the public port until SIGTERM or Ctrl-C."""
+    from kixo.server import serve as server
+
+    _warn()
+    server.ingest(settings)
+
+
+@takes_settings(*EVERY_SETTING)
+def load(settings: Settings) -> None:
+    """Fills the tables until SIGTERM or Ctrl-C."""
+    from kixo.server import serve as server
+
+    _warn()
+    server.load(settings)
+
+
+@takes_settings(*EVERY_SETTING)
+def console(settings: Settings) -> None:
+    """Serves the console on the private port until SIGTERM or Ctrl-C."""
+    from kixo.server import serve as server
+
+    _warn()
+    server.console(settings)
+
+
+def _warn() -> None:
     for sentence in unknown_variables(os.environ):
         print_error(sentence)
-    run_server(settings, demo=demo, with_loader=not no_loader)

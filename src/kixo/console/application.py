@@ -4,7 +4,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -17,6 +17,7 @@ from kixo.console.failures import answer_failure
 from kixo.console.gate import Gate
 from kixo.console.navigation import page_routes
 from kixo.console.pages.start import home
+from kixo.console.status import alive, ready_answer
 from kixo.errors import OperatorError, RequestError
 
 
@@ -27,6 +28,7 @@ def build_application(console: Console) -> ASGIApp:
         routes=[
             Route("/metrics", metrics),
             Route("/healthz", alive),
+            Route("/readyz", ready),
             Route("/", home),
             Route(PREFIX + "{name:path}", static),
             *login.routes(),
@@ -46,9 +48,13 @@ def metrics(request: Request) -> Response:
     return Response(exposition(console_of(request).metric_folder), media_type=CONTENT_TYPE_LATEST)
 
 
-def alive(_request: Request) -> Response:
-    """That the process answers."""
-    return JSONResponse({"status": "ok"})
+def ready(request: Request) -> Response:
+    """That pages can be shown, or why not: all of them need the registry."""
+    try:
+        console_of(request).registry().revision()
+    except OperatorError as error:
+        return ready_answer(str(error))
+    return ready_answer(None)
 
 
 def static(request: Request) -> Response:

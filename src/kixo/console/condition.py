@@ -32,11 +32,13 @@ def judge(samples: Sequence[Sample], settings: Settings) -> list[State]:
 
 def _processes(span: Span, settings: Settings) -> Iterator[State]:
     running, wanted = span.last.running, worker_count(settings)
-    if running["worker"] < wanted:
+    # Without a log in the data folder, other machines may have all of them.
+    elsewhere = [role for role in ("worker", "loader") if settings.log and not running[role]]
+    if running["worker"] < wanted and "worker" not in elsewhere:
         kind = "warn" if running["worker"] else "bad"
         sentence = f"{running['worker']} of {wanted} workers run."
         yield State(kind, sentence, "The supervisor starts them again; its log says why they ended.", RESTARTS)
-    if not running["loader"]:
+    if not running["loader"] and "loader" not in elsewhere:
         sentence = "The loader does not run. Events are accepted and kept, and are not in the tables yet."
         yield State("bad", sentence, "The supervisor starts it again; its log says why it ended.", RESTARTS)
     for labels in RESTARTS.series():

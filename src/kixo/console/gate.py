@@ -1,8 +1,8 @@
 """The gate of the private port: every request passes it before any page, and every answer on its way out.
 
     the name it is asked by       a known one, for every path                    400
-    /metrics, /healthz, /login,
-    /static/                      open to everybody who knows the name
+    /metrics, /healthz, /readyz,
+    /login, /static/              open to everybody who knows the name
     /api/                         a session, or a read token that is not revoked  401
     everything else               a session                                       401
     a method that changes things  sent by a page of ours: it names this origin,
@@ -33,7 +33,7 @@ from kixo.registry.login import session_secret
 from kixo.registry.tokens import find_live_read_token
 from kixo.server_card import public_url
 
-OPEN = {"/metrics", "/healthz", "/login"}
+OPEN = {"/metrics", "/healthz", "/readyz", "/login"}
 API = "/api/"
 READING = {"GET", "HEAD", "OPTIONS"}
 FORM = "application/x-www-form-urlencoded"

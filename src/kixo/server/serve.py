@@ -1,24 +1,17 @@
-"""`kixo serve`: opens everything in order, runs, and closes it in reverse order."""
+"""`kixo serve`, `kixo ingest`, `kixo load` and `kixo console`: what each prepares, and shows once it runs."""
 
-import os
 import sys
-from contextlib import ExitStack, closing
+from contextlib import closing
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 from kixo.errors import BadSetting
 from kixo.layout import Layout
-from kixo.log.opening import ensure_log
-from kixo.metric_file import MetricFile
 from kixo.registry import Registry, open_registry
 from kixo.registry.login import create_login_token, has_session_secret, session_secret
-from kixo.server.addresses import reserve
-from kixo.server.child import make_metric_folder
-from kixo.server.data_folder import DataFolder
-from kixo.server.logs import open_log
-from kixo.server.supervisor import Supervisor
-from kixo.server_card import ServerCard, address_url
+from kixo.server.node import Greet, Node, run_node, whole_node
 from kixo.settings import Settings, worker_count
 
 DEMO_PROJECT = "kx_proj_abc123"
@@ -37,27 +30,46 @@ def serve(settings: Settings, *, demo: bool = False, with_loader: bool = True) -
     """Runs the server until a signal ends it. Raises `OperatorError` where it cannot start."""
     if demo:
         _require_loopback(settings.host)
-    layout = Layout(settings.data_dir)
     _check_registry(settings)
-    with ExitStack() as stack:
-        folder = stack.enter_context(closing(DataFolder(layout)))
-        public = stack.enter_context(reserve(settings.host, settings.port))
-        private = stack.enter_context(reserve(settings.console_host, settings.console_port, "--console-port"))
-        ensure_log(settings)
+    whole = whole_node(settings)
+
+    def prepare() -> Greet:
         shown = _prepare_registry(settings, demo)
-        metrics = stack.enter_context(closing(MetricFile(make_metric_folder(settings) / "supervisor-0")))
-        log = open_log(settings, "supervisor")
-        supervisor = Supervisor(settings, public, private, with_loader=with_loader, metrics=metrics, log=log)
-        stack.callback(supervisor.close)
-        supervisor.start()
-        address = address_url(settings.host, public.getsockname()[1])
-        console = address_url(settings.console_host, private.getsockname()[1])
-        folder.announce(ServerCard(os.getpid(), address, console, worker_count(settings)))
-        _greet(address, settings.console_url or console, settings, shown)
-        supervisor.run()
-        log.info("stopping")
-        supervisor.stop()
-        log.info("stopped")
+        return lambda address, console: _greeting(address, settings.console_url or console, settings, shown)
+
+    run_node(settings, whole if with_loader else replace(whole, loaders=0), prepare)
+
+
+def ingest(settings: Settings) -> None:
+    """Runs a node that takes events until a signal ends it. Raises `OperatorError` where it cannot start."""
+    node = Node("ingest", worker_count(settings), 0, console=False)
+    run_node(
+        settings, node, lambda: lambda address, private: f"Kixo takes events at {address}/v1/batch; {_told(private)}"
+    )
+
+
+def load(settings: Settings) -> None:
+    """Runs a node that fills the tables until a signal ends it. Raises `OperatorError` where it cannot start."""
+    node = Node("load", 0, settings.loaders, console=False)
+    run_node(settings, node, lambda: lambda _, private: f"Kixo fills the tables; {_told(private)}")
+
+
+def console(settings: Settings) -> None:
+    """Runs a node with the console until a signal ends it. Raises `OperatorError` where it cannot start."""
+
+    def prepare() -> Greet:
+        with closing(open_registry(settings, make=True)) as registry:
+            session_secret(registry)
+        return lambda _, private: (
+            f"Kixo shows its console and metrics at {settings.console_url or private}\n"
+            f"To open the console: {_command()} console login-link{_folder(settings)}\n"
+        )
+
+    run_node(settings, Node("console", 0, 0, console=True), prepare)
+
+
+def _told(private: str) -> str:
+    return f"its metrics are at {private}/metrics\n"
 
 
 def _require_loopback(host: str) -> None:
@@ -99,8 +111,8 @@ def _add_demo(registry: Registry) -> None:
         registry.create_key(DEMO_PROJECT, DEMO_KEY)
 
 
-def _greet(address: str, console: str, settings: Settings, shown: Shown) -> None:
-    folder = "" if settings.data_dir == Settings().data_dir else f" --data-dir {settings.data_dir}"
+def _greeting(address: str, console: str, settings: Settings, shown: Shown) -> str:
+    folder = _folder(settings)
     lines = [f"Kixo takes events at {address}/v1/batch and shows them and its metrics at {console}"]
     if shown.login_token is not None:
         within = f"once, within {settings.login_token_s / 60:g} minutes"
@@ -111,8 +123,11 @@ def _greet(address: str, console: str, settings: Settings, shown: Shown) -> None
         lines += [f"First project: {shown.project}", f"Its API key:   {shown.key}   (shown only now)", ""]
         lines += ["Send an event:", "", _curl(address, shown.project, shown.key), "", "And see it:", ""]
         lines += [f'  {_command()} query{folder} "SELECT timestamp, event_name, properties FROM events"', ""]
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
+    return "\n".join(lines) + "\n"
+
+
+def _folder(settings: Settings) -> str:
+    return "" if settings.data_dir == Settings().data_dir else f" --data-dir {settings.data_dir}"
 
 
 def _command() -> str:

@@ -9,19 +9,19 @@ acknowledged is in the log.
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from kixo.errors import StartFailed
 from kixo.metric_file import MetricFile
 from kixo.metrics import RESTARTS
 from kixo.server.child import Assignment
-from kixo.settings import Settings, worker_count
+from kixo.settings import Settings
 
 WATCH_S = 0.1
 # Longer than making the index of identities anew takes for a thousand million events.
@@ -43,17 +43,25 @@ def malloc_environment(role: str, settings: Settings) -> dict[str, str]:
     return {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)} if role == "loader" else {}
 
 
+# In this order they end, so that each still has those that it hands its work to.
+ROLES = ("worker", "loader", "console", "status")
 # A process that lived this long has proved that it can: its next restart is immediate again.
 STEADY_S = 10.0
+
+
+class Post(NamedTuple):
+    """A process that has to be there: its role, its number among those of that role, and the address it serves."""
+
+    role: str
+    number: int
+    address: tuple[str, int]
 
 
 class Child:
     """One process and how to start it again."""
 
-    def __init__(self, role: str, number: int, address: tuple[str, int], settings: Settings, alive_fd: int) -> None:
-        self.role = role
-        self.number = number
-        self._address = address
+    def __init__(self, post: Post, settings: Settings, alive_fd: int) -> None:
+        self.role, self.number, self._address = post
         self._settings = settings
         self._alive_fd = alive_fd
         self._ready_fd = -1
@@ -133,28 +141,14 @@ class Child:
 class Supervisor:
     """The life of the processes: `start`, `run`, `stop`, and `close` whatever came before it."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        public: socket.socket,
-        private: socket.socket,
-        *,
-        with_loader: bool,
-        metrics: MetricFile,
-        log: Any,
-    ) -> None:
+    def __init__(self, settings: Settings, posts: Sequence[Post], *, metrics: MetricFile, log: Any) -> None:
         self._settings = settings
         self._metrics = metrics
         self._log = log
         self._stopping = threading.Event()
         self._signals = 0
         self._alive_read, self._alive_write = os.pipe()
-        public_address = public.getsockname()[:2]
-        private_address = private.getsockname()[:2]
-        places = [("worker", number, public_address) for number in range(worker_count(settings))]
-        places += [("loader", 0, ("", 0))] if with_loader else []
-        places += [("console", 0, private_address)]
-        self._children = [Child(*place, settings, self._alive_read) for place in places]
+        self._children = [Child(post, settings, self._alive_read) for post in posts]
 
     def start(self) -> None:
         """Starts every process and waits until all do their work; raises `StartFailed`."""
@@ -178,7 +172,7 @@ class Supervisor:
     def stop(self) -> None:
         """Ends the processes in order, gracefully as far as `stop_s_max` allows."""
         ends = time.monotonic() + self._settings.stop_s_max
-        for role in ("worker", "loader", "console"):
+        for role in ROLES:
             self._stop_role(role, ends)
         os.close(self._alive_write)
 
