@@ -10,7 +10,7 @@ from kixo.lake.parquet import FRESH, write_file
 from kixo.lake.read import open_table, require_lake
 from kixo.lake.schema import LOADS
 from kixo.lake.store import LakeStore
-from kixo.lake.sweep import drop_uncommitted
+from kixo.lake.sweep import UNUSED_S_MIN, drop_uncommitted, sweep_among_others
 from kixo.lake.table import LAG_MAX, STALE_S, LakeTable, open_tables
 from tests.loading import LOG_ID, NOW_US, Reports
 from tests.test_lake import DATE, ledger
@@ -59,11 +59,11 @@ class LakeContract:
             store.replace("x", data)
             assert store.read("x") == data
 
-    def test_files_are_listed_by_the_start_of_their_folder(self, lake: LakeStore) -> None:
-        for folder in ("date=1", "date=2", "other"):
+    def test_files_are_listed_by_folder(self, lake: LakeStore) -> None:
+        for folder in ("date=1", "date=10", "date=2"):
             lake.inside(folder).replace("x", b"123")
-        found = {file.path: file.size_bytes for file in lake.list("date=")}
-        assert found == {"date=1/x": 3, "date=2/x": 3}
+        assert {file.path: file.size_bytes for file in lake.list("date=1")} == {"date=1/x": 3}
+        assert {file.path for file in lake.list()} == {"date=1/x", "date=10/x", "date=2/x"}
 
     def test_deleting_passes_over_what_is_gone(self, lake: LakeStore) -> None:
         lake.inside("a").replace("x", b"1")
@@ -184,6 +184,24 @@ class LakeContract:
         now_s[0] = STALE_S + 1
         load(late, 1, 0, 10)
         assert stored(lake) == [1, 10]
+
+    def test_a_file_goes_when_it_was_unused_for_an_hour(self, lake: LakeStore) -> None:
+        one, other = opened(lake), opened(lake)
+        files = [load(one, 0, number, number + 1) for number in range(3)]
+        left, coming = written(other, 8), written(one, 9)
+        merged = merge(one.store, LOADS, files, "merged")
+        one.commit("OPTIMIZE", NOW_US, [merged], removed=files, changes_data=False, expected={})
+        unused = {file.path: 0.0 for file in (left, coming, *files)}
+        assert sweep_among_others(other, {}, 0.0, 600.0) == unused
+        assert sweep_among_others(other, unused, UNUSED_S_MIN, 600.0) == unused
+        one.commit("WRITE", NOW_US, [coming], positions={0: 9}, expected={0: 3})
+        assert sweep_among_others(other, unused, 2 * UNUSED_S_MIN, 9000.0).keys() == {
+            left.path,
+            *(f.path for f in files),
+        }
+        assert sweep_among_others(other, unused, UNUSED_S_MIN + 1, 600.0) == {}
+        assert stored(lake) == [1, 2, 3, 9]
+        assert {file.path for file in one.store.list(f"date={DATE}")} == {merged.path, coming.path}
 
     def test_files_that_another_is_about_to_commit_stay(self, lake: LakeStore) -> None:
         one, other = opened(lake), opened(lake)

@@ -76,11 +76,12 @@ class LocalLake:
         make_folder(self.folder)
         write_atomically(self.folder / path, data)
 
-    def list(self, start: str) -> Iterator[StoredFile]:
-        """The files of the folders whose names begin with `start`."""
-        for folder in self.folder.iterdir():
-            if folder.name.startswith(start) and folder.is_dir():
-                yield from map(self._stored, folder.iterdir())
+    def list(self, folder: str = "") -> Iterator[StoredFile]:
+        """The files of a folder, or of all; of one that is not there, none."""
+        folders = [self.folder / folder] if folder else self.folder.iterdir()
+        for each in folders:
+            if each.is_dir():
+                yield from map(self._stored, each.iterdir())
 
     def delete(self, paths: Iterable[str]) -> None:
         """Unlinks each."""

@@ -82,8 +82,8 @@ class LakeStore(Protocol):
         """Puts a whole file in place of what is there: readers see the old bytes or the new ones."""
         ...
 
-    def list(self, start: str) -> Iterator[StoredFile]:
-        """The files in the folders whose names begin with `start`, such as `_delta_log` or `date=`."""
+    def list(self, folder: str = "") -> Iterator[StoredFile]:
+        """The files in a folder, or in all folders."""
         ...
 
     def delete(self, paths: Iterable[str]) -> None:

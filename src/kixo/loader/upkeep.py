@@ -14,7 +14,7 @@ import pyarrow as pa
 from kixo.lake.commit import TableFile
 from kixo.lake.compaction import Bounds, choose, merge
 from kixo.lake.report import Report
-from kixo.lake.sweep import sweep
+from kixo.lake.sweep import sweep, sweep_among_others
 from kixo.lake.table import LakeTable
 from kixo.loader.identity_index import IdentityIndex
 from kixo.metric_file import MetricFile
@@ -52,6 +52,7 @@ class TableUpkeep:
         self._looked_at = -COMMITS_PER_CHOICE
         self._retry_s = -math.inf
         self._swept_s = -math.inf
+        self._unused_since_s: dict[str, float] = {}
 
     def step(self, now: Now, new_id: Callable[[], str], *, busy: bool) -> None:
         """Does what is due at once, or starts it where it takes long.
@@ -107,7 +108,10 @@ class TableUpkeep:
 
     def _sweep(self, now: Now) -> None:
         if now.timer_s - self._swept_s >= self._grace_s / SWEEPS_PER_GRACE:
-            sweep(self._table, now.clock_us / 1e6 - self._grace_s)
+            if self._table.store.has_many_writers:
+                self._unused_since_s = sweep_among_others(self._table, self._unused_since_s, now.timer_s, self._grace_s)
+            else:
+                sweep(self._table, now.clock_us / 1e6 - self._grace_s)
             self._swept_s = now.timer_s
 
 
