@@ -65,6 +65,9 @@ LOG_FAILURES = Metric("kixo_log_failures", "counter", "Group commits of the log 
 LOG_BYTES = Metric("kixo_log_bytes", "counter", "Bytes written to the log.")
 LOG_CUT_BYTES = Metric("kixo_log_cut_bytes", "counter", "Bytes of torn tails cut off when the log was opened.")
 LOG_CORRUPT_BYTES = Metric("kixo_log_corrupt_bytes", "counter", "Bytes of the log that the loader could not trust.")
+LOG_LOST_REQUESTS = Metric(
+    "kixo_log_lost_requests", "counter", "Requests that Kafka's retention deleted before they were in the tables."
+)
 LOAD_COMMITS = Metric("kixo_load_commits", "counter", "Table commits of new rows.")
 LOAD_SECONDS = Metric(
     "kixo_load_seconds",
@@ -105,6 +108,7 @@ CATALOGUE: tuple[Metric, ...] = (
     LOG_BYTES,
     LOG_CUT_BYTES,
     LOG_CORRUPT_BYTES,
+    LOG_LOST_REQUESTS,
     LOAD_COMMITS,
     LOAD_SECONDS,
     LOAD_FAILURES,

@@ -79,6 +79,19 @@ class Settings:
     log_partitions: int = setting(
         12, "partitions", "Partitions of the topic, by which projects are divided; never changed later.", 1, 10_000
     )
+    log_copies: int = setting(
+        0, "replicas", "Copies of the topic when it is made; 0: three, or as many as there are brokers.", 0, 100
+    )
+    log_retention_s: float = setting(
+        604_800.0,
+        "seconds",
+        "How long the topic keeps a batch, when it is made; loaders away for longer lose events.",
+        60,
+        31_536_000,
+    )
+    log_delivery_s: float = setting(
+        5.0, "seconds", "How long Kafka may take to acknowledge a batch; beyond, the answer is 503.", 0.5, 120
+    )
     kafka_sasl_mechanism: str = setting(
         "SCRAM-SHA-512", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", "How KIXO_LOG_USER proves to Kafka who it is."
     )

@@ -12,7 +12,7 @@ from kixo.files import try_lock
 from kixo.layout import Layout
 from kixo.loader.loader import FAILURES, Loader, Surroundings
 from kixo.log.opening import open_log_reader
-from kixo.metrics import LOG_CORRUPT_BYTES
+from kixo.metrics import LOG_CORRUPT_BYTES, LOG_LOST_REQUESTS
 from kixo.server.child import Assignment, is_orphan, open_metrics, run_child, stop_requested, tell_ready
 from kixo.server.logs import open_log
 from kixo.timestamp import now_us
@@ -38,8 +38,12 @@ def _work(assignment: Assignment) -> None:
             log.error("log_damaged", what=sentence, bytes=size)
             metrics.add(LOG_CORRUPT_BYTES, size)
 
+        def lost(sentence: str, requests: int) -> None:
+            log.error("log_lost", what=sentence, requests=requests)
+            metrics.add(LOG_LOST_REQUESTS, requests)
+
         layout = Layout(settings.data_dir)
-        with closing(open_log_reader(settings, report)) as reader:
+        with closing(open_log_reader(settings, report, lost)) as reader:
             loader = Loader(
                 Surroundings(
                     layout.lake, layout.index, reader, settings, now_us, metrics, log, record=layout.load_record

@@ -1,0 +1,160 @@
+"""The topic: made where it is not there, and checked at each start against what the log promises.
+
+A 200 promises that all in-sync replicas have the batch. That is worth something only where there have to be two of
+them at least, and none but one of them may become the leader.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from kixo.errors import BadSetting
+from kixo.log.kafka.cluster import REQUEST_S, asking, client_settings, tell_nobody, unreachable
+from kixo.log.kafka.record import OVERHEAD_BYTES
+from kixo.places import KafkaPlace
+from kixo.settings import MIB, Settings
+
+COPIES = 3
+IN_SYNC_MIN = 2
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What the cluster says of the topic. `log_id` has 32 hexadecimal digits; `in_sync_min` is min.insync.replicas."""
+
+    log_id: str
+    partitions: int
+    copies: int
+    in_sync_min: int
+
+
+def record_bytes_max(settings: Settings) -> int:
+    """The largest record: a body whose events are judged stands as JSON within JSON, where a quote takes two bytes.
+
+    The reasons of a thousand rejected events come to it.
+    """
+    return 2 * settings.body_bytes_max + 2 * MIB + OVERHEAD_BYTES
+
+
+def ensure_topic(place: KafkaPlace, settings: Settings) -> Topic:
+    """The topic, which is made if it is not there. Raises `BadSetting` and `LogUnreachable`."""
+    admin = _admin(place, settings)
+    with asking(place):
+        if place.topic not in admin.list_topics(timeout=REQUEST_S).topics:
+            _create(admin, place, settings)
+    return _checked(admin, place, settings)
+
+
+def read_topic(place: KafkaPlace, settings: Settings, wait_s: float = REQUEST_S) -> Topic:
+    """The topic, which has to be there. Raises `BadSetting` and, after `wait_s` seconds, `LogUnreachable`."""
+    return _checked(_admin(place, settings), place, settings, wait_s)
+
+
+def _admin(place: KafkaPlace, settings: Settings) -> AdminClient:
+    return AdminClient(client_settings(place, settings, tell_nobody))
+
+
+def _create(admin: AdminClient, place: KafkaPlace, settings: Settings) -> None:
+    copies = settings.log_copies or min(COPIES, len(admin.list_topics(timeout=REQUEST_S).brokers))
+    made = NewTopic(
+        place.topic, num_partitions=settings.log_partitions, replication_factor=copies, config=_config(copies, settings)
+    )
+    try:
+        admin.create_topics([made], request_timeout=REQUEST_S)[place.topic].result()
+    except KafkaException as error:
+        # Another node may have been faster.
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
+
+
+def _config(copies: int, settings: Settings) -> dict[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "max.message.bytes": str(record_bytes_max(settings)),
+        "min.insync.replicas": str(min(IN_SYNC_MIN, copies)),
+        "retention.bytes": "-1",
+        "retention.ms": str(round(settings.log_retention_s * 1000)),
+        "unclean.leader.election.enable": "false",
+    }
+
+
+def _checked(admin: AdminClient, place: KafkaPlace, settings: Settings, wait_s: float = REQUEST_S) -> Topic:
+    with asking(place):
+        described = _describe(admin, place, wait_s)
+        resource = ConfigResource(ResourceType.TOPIC, place.topic)
+        found = admin.describe_configs([resource], request_timeout=wait_s)[resource].result()
+    config = {name: entry.value for name, entry in found.items()}
+    topic = Topic(
+        _hexadecimal(described.topic_id),
+        len(described.partitions),
+        min((len(each.replicas) for each in described.partitions), default=0),
+        int(config["min.insync.replicas"]),
+    )
+    _check(topic, config, place, settings)
+    return topic
+
+
+def _describe(admin: AdminClient, place: KafkaPlace, wait_s: float) -> Any:
+    try:
+        return admin.describe_topics(TopicCollection([place.topic]), request_timeout=wait_s)[place.topic].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise _absent(place) from error
+        raise unreachable(place, error) from error
+
+
+def _absent(place: KafkaPlace) -> BadSetting:
+    return BadSetting(
+        f"Kafka has no topic {place.topic}.", "Correct KIXO_LOG, or start `kixo serve` or `kixo ingest` once."
+    )
+
+
+def _check(topic: Topic, config: dict[str, str], place: KafkaPlace, settings: Settings) -> None:
+    """Raises `BadSetting` for the first thing that would break a promise."""
+    smallest = record_bytes_max(settings)
+    wrongs = (
+        (
+            topic.partitions != settings.log_partitions,
+            f"has {topic.partitions} partitions, and log_partitions is {settings.log_partitions}",
+            "Set log_partitions to what the topic has; projects keep their partitions only as long as it stays.",
+        ),
+        (
+            "compact" in config["cleanup.policy"],
+            "is compacted, which would delete all but a project's last batch",
+            "Set its cleanup.policy to delete.",
+        ),
+        (
+            config["unclean.leader.election.enable"] == "true",
+            "lets a replica lead that has not got all",
+            "Set its unclean.leader.election.enable to false: acknowledged events would be lost.",
+        ),
+        (
+            topic.in_sync_min < min(IN_SYNC_MIN, topic.copies),
+            f"has {topic.copies} replicas and acknowledges with {topic.in_sync_min} in sync",
+            f"Set its min.insync.replicas to {IN_SYNC_MIN}: else a single lost disk loses acknowledged events.",
+        ),
+        (
+            topic.in_sync_min > topic.copies,
+            f"has {topic.copies} replicas and wants {topic.in_sync_min} in sync, so nothing can be written",
+            "Lower its min.insync.replicas, or give it more replicas.",
+        ),
+        (
+            int(config["max.message.bytes"]) < smallest,
+            f"takes records up to {config['max.message.bytes']} bytes; a batch can come to {smallest}",
+            f"Set its max.message.bytes to {smallest}, or lower body_bytes_max.",
+        ),
+    )
+    for wrong, sentence, next_step in wrongs:
+        if wrong:
+            raise BadSetting(f"Kafka's topic {place.topic} {sentence}.", next_step)
+
+
+def _hexadecimal(topic_id: Any) -> str:
+    mask = (1 << 64) - 1
+    high, low = topic_id.get_most_significant_bits() & mask, topic_id.get_least_significant_bits() & mask
+    return f"{high << 64 | low:032x}"
