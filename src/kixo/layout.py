@@ -69,6 +69,11 @@ class Layout:
         return self.run / "limits"
 
     @property
+    def limit_nodes(self) -> Path:
+        """How many nodes shared the limit last (`kixo.limits.redis_limit`)."""
+        return self.run / "limit-nodes"
+
+    @property
     def load_record(self) -> Path:
         """What the loader did last, for those who watch (`kixo.load_record`)."""
         return self.run / "loads"

@@ -92,6 +92,14 @@ REGISTRY_AGE_SECONDS = Metric(
     "gauge",
     "Time since projects and keys were last known to be current; it rises while the registry is away.",
 )
+LIMIT_ALONE = Metric(
+    "kixo_limit_alone",
+    "gauge",
+    "Workers that count requests for their node alone, up to its share of the limit, because Redis is away.",
+)
+LIMIT_ALONE_REQUESTS = Metric(
+    "kixo_limit_alone_requests", "counter", "Requests that were counted for their node alone, because Redis was away."
+)
 RESTARTS = Metric(
     "kixo_restarts",
     "counter",
@@ -120,5 +128,7 @@ CATALOGUE: tuple[Metric, ...] = (
     IDENTITIES,
     IDENTITY_FILTER_BYTES,
     REGISTRY_AGE_SECONDS,
+    LIMIT_ALONE,
+    LIMIT_ALONE_REQUESTS,
     RESTARTS,
 )

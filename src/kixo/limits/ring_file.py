@@ -48,11 +48,21 @@ class RingFile:
     false: an admission then does without its two system calls. Raises `OSError` where the file cannot be had.
     """
 
-    __slots__ = ("_admitted", "_claimed", "_descriptor", "_map", "_requests_max", "_shared", "_slot_words", "_words")
+    __slots__ = (
+        "_admitted",
+        "_allowed",
+        "_claimed",
+        "_descriptor",
+        "_map",
+        "_requests_max",
+        "_shared",
+        "_slot_words",
+        "_words",
+    )
 
     def __init__(self, path: Path, *, projects_max: int, requests_per_second_max: int, shared: bool = True) -> None:
         self._shared = shared
-        self._requests_max = requests_per_second_max
+        self._requests_max = self._allowed = requests_per_second_max
         self._slot_words = RING + requests_per_second_max
         self._descriptor = _open(path, HEADER.pack(MAGIC, requests_per_second_max))
         size = SLOTS_AT + projects_max * self._slot_words * WORD
@@ -75,6 +85,10 @@ class RingFile:
         self._map.close()
         os.close(self._descriptor)
 
+    def allow(self, share: int) -> None:
+        """From now on admits no more than a share of the limit, at least one, in any rolling second."""
+        self._allowed = share
+
     def admit(self, project_number: int, now_ns: int) -> Verdict:
         """See `RequestLimit`."""
         slot = self._slot(project_number)
@@ -96,9 +110,9 @@ class RingFile:
             _, used, _ = self._look(slot, now_ns)
         finally:
             lockf(self._descriptor, LOCK_UN, 1, lock_at)
-        if used >= self._requests_max:
+        if used >= self._allowed:
             return REFUSED
-        return Verdict(True, self._requests_max - used, 1 if used else 0, 0)
+        return Verdict(True, self._allowed - used, 1 if used else 0, 0)
 
     def is_full(self, project_number: int, now_ns: int) -> bool:
         """See `RequestLimit`."""
@@ -129,11 +143,11 @@ class RingFile:
 
     def _admit(self, slot: int, now_ns: int) -> Verdict:
         head, used, now_ns = self._look(slot, now_ns)
-        if used >= self._requests_max:
+        if used >= self._allowed:
             return REFUSED
         self._words[slot] = head + 1
         self._words[slot + RING + head % self._requests_max] = now_ns
-        return self._admitted[self._requests_max - used - 1]
+        return self._admitted[self._allowed - used - 1]
 
     def _slot(self, project_number: int) -> int:
         """The first word of a project's slot, ready to be written."""

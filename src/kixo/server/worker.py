@@ -21,7 +21,7 @@ from kixo.http.pages import open_pages
 from kixo.ingest import Ingest
 from kixo.key_use import Count, KeyUseFile, count_nothing
 from kixo.layout import Layout
-from kixo.limits.ring_file import RingFile
+from kixo.limits.opening import open_limit
 from kixo.log import Appender
 from kixo.log.group_commit import Observe
 from kixo.log.opening import open_appender
@@ -37,7 +37,7 @@ from kixo.server.listening import listen
 from kixo.server.logs import open_log
 from kixo.server.readiness import Readiness
 from kixo.server.registry_poll import polling
-from kixo.settings import Settings, worker_count
+from kixo.settings import Settings
 from kixo.timestamp import now_us
 
 # How long a new worker waits for the partition of one that is still ending.
@@ -62,12 +62,7 @@ async def _work(assignment: Assignment) -> None:
         stack.callback(metrics.close)
         source = _open_source(settings)
         stack.callback(source.close)
-        limit = RingFile(
-            Layout(settings.data_dir).limits,
-            projects_max=settings.projects_max,
-            requests_per_second_max=settings.requests_per_second_max,
-            shared=worker_count(settings) > 1,
-        )
+        limit = await open_limit(settings, metrics, log)
         stack.callback(limit.close)
         appender = await _open_appender(assignment, metrics, log)
         # After the appender: who holds the partition is the one who writes these.
