@@ -16,6 +16,7 @@ from kixo.http.application import TURN_BYTES, Application, Notes
 from kixo.ingest import Ingest
 from kixo.limits import Counted, RequestLimit, Verdict
 from kixo.limits.ring_file import RingFile
+from kixo.log import Position
 from kixo.metric_file import MetricFile
 from kixo.settings import Settings
 from kixo.snapshot import Sender, Snapshot, key_hash
@@ -57,7 +58,7 @@ class Later:
 class Surroundings:
     """What an application stands on, without a network or a disk; `full` lets the log refuse."""
 
-    partition = 0
+    durability = "fsync"
 
     def __init__(self) -> None:
         self.full = False
@@ -70,11 +71,11 @@ class Surroundings:
     def release(self, _body: bytes) -> None:
         pass
 
-    def submit(self, *_: object) -> "Future[int]":
+    def submit(self, *_: object) -> "Future[Position]":
         if self.full:
             raise Unavailable("The disk is full.", retry_after_s=1)
-        done: Future[int] = asyncio.get_running_loop().create_future()
-        done.set_result(0)
+        done: Future[Position] = asyncio.get_running_loop().create_future()
+        done.set_result(Position(0, 0))
         return done
 
     def note(self, *_: object) -> None:
