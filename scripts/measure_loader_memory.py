@@ -78,7 +78,7 @@ def kept_mb(loader: Loader) -> float:
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     anonymous = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
     index = loader._tools.index
-    return (anonymous - index.filter_bytes - index.store.fresh * IDENTITY_BYTES) / MIB
+    return (anonymous - index.filter_bytes - index.fresh * IDENTITY_BYTES) / MIB
 
 
 def load(loader: Loader, log: Frames, loads: int, frames: int) -> list[float]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 from msgspec import json
@@ -129,12 +129,17 @@ class Setting:
 
     def rows(self, table: str, columns: str, order: str = "ALL") -> list[tuple[Any, ...]]:
         """Some columns of a table's rows."""
-        paths = list(open_table(self.lake, table).paths)
-        if not paths:
-            return []
-        query = f"SELECT {columns} FROM read_parquet(?, hive_partitioning = true) ORDER BY {order}"
-        with duckdb.connect() as connection:
-            return connection.execute(query, [paths]).fetchall()
+        return rows_of(self.lake, table, columns, order)
+
+
+def rows_of(lake: Path, table: str, columns: str, order: str = "ALL") -> list[tuple[Any, ...]]:
+    """Some columns of the rows of a table in `lake`."""
+    paths = list(open_table(lake, table).paths)
+    if not paths:
+        return []
+    query = f"SELECT {columns} FROM read_parquet(?, hive_partitioning = true) ORDER BY {order}"
+    with duckdb.connect() as connection:
+        return connection.execute(query, [paths]).fetchall()
 
 
 def event(event_id: str | None = None, **members: Any) -> dict[str, Any]:
@@ -167,3 +172,52 @@ def judged(
     rejected = [RejectedEvent(index, "timestamp", "invalid_timestamp", "No.", '{"x":1}') for index in refused]
     batch = JudgedBatch(project, "production", "b", "ios", "2026-04-08T12:00:00Z", events, rejected)
     return Frame(0, received_at_us, JUDGED, len(taken), len(refused), encode_judged(batch))
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing after it runs."""
+
+
+def kill_after(step: str) -> Callable[[str], None]:
+    def told(done: str) -> None:
+        if done == step:
+            raise Killed
+
+    return told
+
+
+class Reconciled(Protocol):
+    """Tables, and the log that they were filled from."""
+
+    @property
+    def lake(self) -> Path: ...
+
+    @property
+    def log(self) -> MemoryLog: ...
+
+    def rows(self, table: str, columns: str, order: str = "ALL") -> list[tuple[Any, ...]]: ...
+
+
+def reconcile(setting: Reconciled) -> None:
+    """What every audit asks for: each event once, and a ledger that adds up, without gaps or overlaps."""
+    events = setting.rows("events", "project_id, identity, log_partition, log_offset, log_index")
+    assert len({row[:2] for row in events}) == len(events)
+    rejected = setting.rows("rejected", "log_partition, log_offset, log_index")
+    assert len(set(rejected)) == len(rejected)
+    columns = "log_partition, first_offset, end_offset, received, stored, duplicate, rejected"
+    loads = setting.rows("loads", columns)
+    assert all(row[3] == sum(row[4:]) for row in loads)
+    assert sum(row[4] for row in loads) == len(events)
+    assert sum(row[6] for row in loads) == len(rejected)
+    in_log = [frame for frames in setting.log.frames.values() for frame in frames]
+    assert sum(row[3] for row in loads) == sum(frame.accepted + frame.rejected for frame in in_log)
+    for partition, frames in setting.log.frames.items():
+        if not frames:
+            continue
+        spans = sorted({row[1:3] for row in loads if row[0] == partition})
+        assert all(one[1] == other[0] for one, other in pairwise(spans))
+        end = frames[-1].offset + 1
+        assert (spans[0][0], spans[-1][1]) == (0, end)
+        assert {open_table(setting.lake, t).position(LOG_ID, partition) for t in ("events", "loads", "rejected")} == {
+            end
+        }

@@ -30,50 +30,27 @@ from kixo.log.segment import pack_frame
 from kixo.log.writer import LocalLogWriter
 from kixo.stored import AS_SENT
 from kixo.timestamp import format_us, parse_us
-from tests.loading import LOG_ID, NOW_US, Clock, MemoryLog, Setting, as_sent, event, judged
+from tests.loading import (
+    LOG_ID,
+    NOW_US,
+    Clock,
+    Killed,
+    MemoryLog,
+    Setting,
+    as_sent,
+    event,
+    judged,
+    kill_after,
+    reconcile,
+)
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 
 
-class Killed(BaseException):
-    """Stands for a kill -9: nothing after it runs."""
-
-
-def kill_after(step: str) -> Callable[[str], None]:
-    def told(done: str) -> None:
-        if done == step:
-            raise Killed
-
-    return told
-
-
 @pytest.fixture
 def setting(tmp_path: Path) -> Setting:
     return Setting(tmp_path)
-
-
-def reconcile(setting: Setting) -> None:
-    """What every audit asks for: each event once, and a ledger that adds up, without gaps or overlaps."""
-    events = setting.rows("events", "project_id, identity, log_partition, log_offset, log_index")
-    assert len({row[:2] for row in events}) == len(events)
-    rejected = setting.rows("rejected", "log_partition, log_offset, log_index")
-    assert len(set(rejected)) == len(rejected)
-    columns = "log_partition, first_offset, end_offset, received, stored, duplicate, rejected"
-    loads = setting.rows("loads", columns)
-    assert all(row[3] == sum(row[4:]) for row in loads)
-    assert sum(row[4] for row in loads) == len(events)
-    assert sum(row[6] for row in loads) == len(rejected)
-    in_log = [frame for frames in setting.log.frames.values() for frame in frames]
-    assert sum(row[3] for row in loads) == sum(frame.accepted + frame.rejected for frame in in_log)
-    for partition, frames in setting.log.frames.items():
-        spans = sorted({row[1:3] for row in loads if row[0] == partition})
-        assert all(one[1] == other[0] for one, other in pairwise(spans))
-        end = frames[-1].offset + 1
-        assert (spans[0][0], spans[-1][1]) == (0, end)
-        assert {open_table(setting.lake, t).position(LOG_ID, partition) for t in ("events", "loads", "rejected")} == {
-            end
-        }
 
 
 # What rows hold.

@@ -2,7 +2,7 @@
 
 A file is an array of 64-bit floats; `slots` gives the place of every series of the catalogue in it. Adding to a
 counter is one memory write, needs no lock because each file has one writer, and survives the death of its process:
-the next process in the same place counts on. The private port reads all files and sums them.
+the next process in the same place counts on. The private port reads all files and puts them together.
 """
 
 import mmap
@@ -94,6 +94,13 @@ def read(path: Path) -> tuple[float, ...]:
 
 
 def read_totals(folder: Path) -> list[float]:
-    """All values by slot, summed over the files of every process; zeros where there are none."""
+    """All values by slot, over the files of every process: summed, or the greatest; zeros where there are none."""
     files = [read(path) for path in sorted(folder.iterdir()) if path.is_file()]
-    return [sum(values) for values in zip(*files, strict=True)] or [0.0] * (size_bytes() // SLOT.size)
+    values = [sum(values) for values in zip(*files, strict=True)] or [0.0] * (size_bytes() // SLOT.size)
+    places = slots()
+    for metric in CATALOGUE:
+        if not metric.sums:
+            for labels in metric.series():
+                slot = places[metric.name, labels]
+                values[slot] = max((file[slot] for file in files), default=0.0)
+    return values

@@ -18,13 +18,17 @@ LOAD_BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. `labels` gives, for each label, every value it can have; `buckets_s` only for histograms."""
+    """One metric. `labels` gives, for each label, every value it can have; `buckets_s` only for histograms.
+
+    The value of a node is the sum over its processes, or the greatest, where a gauge does not say `sums`.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     sentence: str
     labels: Labels = ()
     buckets_s: tuple[float, ...] = ()
+    sums: bool = True
 
     @property
     def exposed_name(self) -> str:
@@ -76,8 +80,19 @@ LOAD_SECONDS = Metric(
     buckets_s=LOAD_BUCKETS_S,
 )
 LOAD_FAILURES = Metric("kixo_load_failures", "counter", "Loads that failed and are repeated.")
+LOADS_FENCED = Metric(
+    "kixo_loads_fenced", "counter", "Loads given up because another loader had taken their partitions over."
+)
 LOAD_LAG_SECONDS = Metric(
-    "kixo_load_lag_seconds", "gauge", "Age of the oldest accepted event that is not in the table yet."
+    "kixo_load_lag_seconds",
+    "gauge",
+    "Age of the oldest accepted event that is not in the table yet; of several loaders, of the one that is last.",
+    sums=False,
+)
+LOAD_SHARES = Metric(
+    "kixo_load_shares",
+    "gauge",
+    "Parts of the log that this node's loaders have: partitions, or 1 for a local log.",
 )
 LOG_BACKLOG_BYTES = Metric("kixo_log_backlog_bytes", "gauge", "Bytes of the log that are not in the table yet.")
 COMPACTIONS = Metric("kixo_compactions", "counter", "Merges of small table files.")
@@ -120,7 +135,9 @@ CATALOGUE: tuple[Metric, ...] = (
     LOAD_COMMITS,
     LOAD_SECONDS,
     LOAD_FAILURES,
+    LOADS_FENCED,
     LOAD_LAG_SECONDS,
+    LOAD_SHARES,
     LOG_BACKLOG_BYTES,
     COMPACTIONS,
     COMPACTION_FAILURES,

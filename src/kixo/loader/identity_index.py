@@ -28,7 +28,7 @@ from kixo.loader.identities import Identities
 from kixo.loader.identity_filter import IdentityFilter
 from kixo.loader.identity_runs import DamagedRun, make_run, settle
 from kixo.loader.identity_store import IdentityStore
-from kixo.loader.table_identities import identities_beyond
+from kixo.loader.table_identities import Beyond, Shard, identities_beyond
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -37,12 +37,16 @@ FLUSH_IDENTITIES = 4_000_000
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """The state of the events table that an index stands for; `positions` by log partition."""
+    """The state of the events table that an index stands for; `positions` by log partition.
+
+    `shard`: which of its rows, None for all of them.
+    """
 
     table_id: str
     log_id: str
     version: int
     positions: dict[int, int]
+    shard: Shard | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -61,7 +65,7 @@ class NewIdentities(NamedTuple):
 
 
 class IdentityIndex:
-    """The index in `folder`, for the events table fed by one log.
+    """The index in `folder`, for the events table fed by one log; of a `shard` of its projects, or of all.
 
     `bytes_max` bounds the filter, `new_id` gives names for files, `flush_identities` is when memory goes to a file.
     """
@@ -74,8 +78,10 @@ class IdentityIndex:
         report: Report,
         new_id: Callable[[], str],
         flush_identities: int = FLUSH_IDENTITIES,
+        shard: Shard | None = None,
     ) -> None:
         self._folder = folder
+        self._shard = shard
         self._log_id = log_id
         self._bytes_max = bytes_max
         self._report = report
@@ -95,26 +101,48 @@ class IdentityIndex:
 
     def open(self, table: LakeTable, partitions: Sequence[int]) -> None:
         """Loads the index and brings it up to the table, whatever state it is in. Raises `OSError`."""
+        open_indexes({self: partitions}, table)
+
+    def begin(self, table: LakeTable) -> Beyond:
+        """Loads the index, empty where it does not stand for the table; what of the table it lacks comes by `take`."""
         make_folder(self._folder)
         covered = self._load()
-        anew = covered is None or not _stands_for(covered, table, self._log_id)
-        if covered is None or anew:
+        self._anew = covered is None or not _stands_for(covered, table, self._coverage_of(table, {}))
+        if covered is None or self._anew:
             if covered is not None or table.files:
                 self._report.info(
                     "The index of identities is made anew from the events table.", folder=str(self._folder)
                 )
             self._empty()
-            covered = Coverage(table.id, self._log_id, -1, {})
-        files = len(self.store.files)
-        for identities in identities_beyond(table, covered.version, covered.positions):
-            self._take_in(make_run(identities))
-            if self.flush_due:
-                self.store.thaw(self.store.write(self.store.freeze()))
+            covered = self._covered
+        self._files_found = len(self.store.files)
+        return Beyond(covered.version, covered.positions, self._shard)
+
+    def take(self, identities: Identities) -> None:
+        """Takes in identities of rows that the table holds. Raises `OSError`."""
+        self._take_in(make_run(identities))
+        if self.flush_due:
+            self.store.thaw(self.store.write(self.store.freeze()))
+
+    def settle(self, table: LakeTable, partitions: Sequence[int]) -> None:
+        """Says that the index stands for the table as it is, fed by these `partitions`. Raises `OSError`."""
         self._covered = self._coverage_of(table, {number: table.position(number) for number in partitions})
         # A manifest that stands for nothing must not outlive this, or it could seem to fit a later state of the table.
-        if anew or len(self.store.files) > files:
+        if self._anew or len(self.store.files) > self._files_found:
             self.flush()
         self.store.drop_leftovers()
+
+    def is_at(self, table: LakeTable, partitions: Sequence[int]) -> bool:
+        """Whether the index stands for the table as it is, as far as these partitions are concerned."""
+        known = self._covered.positions
+        return _stands_for(self._covered, table, self._coverage_of(table, {})) and all(
+            known.get(number, 0) == table.position(number) for number in partitions
+        )
+
+    def keep_up(self, table: LakeTable) -> None:
+        """Where others have committed to the table meanwhile, and nothing of this index: says that it covers that."""
+        if self.is_at(table, list(self._covered.positions)):
+            self._covered = self._coverage_of(table, self._covered.positions)
 
     def find_new(self, identities: Identities) -> NewIdentities:
         """Tells which identities are new: neither known nor equal to an earlier one of the same load."""
@@ -167,7 +195,7 @@ class IdentityIndex:
     def _empty(self) -> None:
         self.store = IdentityStore(self._folder, self._new_id)
         self._filter = IdentityFilter(0, self._bytes_max)
-        self._covered = self._flushed = self._frozen = Coverage("", self._log_id, -1, {})
+        self._covered = self._flushed = self._frozen = Coverage("", self._log_id, -1, {}, self._shard)
 
     def _load(self) -> Coverage | None:
         self._empty()
@@ -191,11 +219,25 @@ class IdentityIndex:
         self.store.take_in(run)
 
     def _coverage_of(self, table: LakeTable, positions: dict[int, int]) -> Coverage:
-        return Coverage(table.id, self._log_id, table.version, positions)
+        return Coverage(table.id, self._log_id, table.version, positions, self._shard)
 
     def _write_manifest(self) -> None:
         manifest = Manifest(FORMAT, self._flushed, dict(self.store.files))
         write_atomically(self._folder / MANIFEST, msgspec.json.encode(manifest))
+
+
+def open_indexes(
+    indexes: Mapping[IdentityIndex, Sequence[int]], table: LakeTable, go_on: Callable[[], None] = lambda: None
+) -> None:
+    """Loads indexes and brings them up to the table, which is read once for all; each with the partitions it covers.
+
+    `go_on` is called every now and then meanwhile. Raises `OSError`.
+    """
+    opened = list(indexes)
+    for place, identities in identities_beyond(table, [index.begin(table) for index in opened], go_on):
+        opened[place].take(identities)
+    for index, partitions in indexes.items():
+        index.settle(table, partitions)
 
 
 def _later_copies(ordered: Identities, order: NDArray[np.int64]) -> list[int]:
@@ -213,11 +255,10 @@ def _later_copies(ordered: Identities, order: NDArray[np.int64]) -> list[int]:
     return later
 
 
-def _stands_for(covered: Coverage, table: LakeTable, log_id: str) -> bool:
+def _stands_for(covered: Coverage, table: LakeTable, now: Coverage) -> bool:
     """Whether the table is the one that was covered, fed by the same log, and holds at least what was covered."""
     return (
-        covered.table_id == table.id
-        and covered.log_id == log_id
-        and covered.version <= table.version
+        (covered.table_id, covered.log_id, covered.shard) == (now.table_id, now.log_id, now.shard)
+        and covered.version <= now.version
         and all(position <= table.position(number) for number, position in covered.positions.items())
     )

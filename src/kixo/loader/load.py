@@ -13,6 +13,9 @@ rows of `events` alone, so the repeated load decides as the first one did.
 
 Files are durable before the commit that names them, and each commit before the next. Only then may the log let go.
 So at every moment each event is in the log or in the tables, and never in a table twice.
+
+Where several loaders share a log and the tables, each commit also names the positions that it builds on, so that only
+one loader of a partition gets through, whoever believes it has it. One that is `Fenced` starts again from the tables.
 """
 
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from kixo.lake.report import Report
 from kixo.lake.store import LakeStore
 from kixo.lake.table import LakeTable
 from kixo.loader.files import by_day, write_days
-from kixo.loader.identity_index import IdentityIndex, NewIdentities
+from kixo.loader.identity_shards import IdentityShards, NewRows
 from kixo.loader.ledger import Counts, count, ledger_rows, rejected_rows
 from kixo.loader.pieces import cut_pieces
 from kixo.loader.quarantine import make_rows_of_good, set_aside
@@ -41,7 +44,7 @@ class LoadTools:
     """What a load works with. `clock_us` tells the time, `new_id` names files, `step` is told each step's end."""
 
     tables: dict[str, LakeTable]
-    index: IdentityIndex
+    index: IdentityShards
     log_id: str
     quarantine: LakeStore
     rules: Rules
@@ -57,7 +60,7 @@ class Load(NamedTuple):
     spans: list[Span]
     again: bool
     rows: EventRows
-    new: NewIdentities
+    new: NewRows
     counts: Counts
     unreadable: list[PlacedFrame]
 
@@ -81,7 +84,7 @@ def prepare(spans: list[Span], again: bool, tools: LoadTools) -> Load:
     for placed in unreadable:
         set_aside(tools.quarantine, tools.log_id, placed, tools.report)
     rows = rows or event_rows([], tools.rules)
-    new = tools.index.find_new(rows.identities)
+    new = tools.index.find_new(rows.identities, rows.table.column("log_partition").to_numpy())
     return Load(spans, again, rows, new, count(rows.requests, rows.counts, new.mask), unreadable)
 
 
@@ -106,13 +109,15 @@ def write_files(load: Load, tools: LoadTools) -> LoadFiles:
 
 
 def commit(load: Load, files: LoadFiles, tools: LoadTools) -> None:
-    """Commits the load to the three tables, in their order. Raises `OSError` or `CommitConflict`."""
+    """Commits the load to the three tables, in their order. Raises `OSError`, `CommitConflict` or `Fenced`."""
     for name in LoadFiles._fields:
         table = tools.tables[name]
+        found = {number: table.position(number) for number in load.positions}
         # A table may be ahead after a crash: its position never goes back.
-        ahead = {number: max(end, table.position(number)) for number, end in load.positions.items()}
-        if any(table.position(number) < end for number, end in ahead.items()):
-            table.commit("WRITE", tools.clock_us(), getattr(files, name), positions=ahead)
+        ahead = {number: max(end, found[number]) for number, end in load.positions.items()}
+        if ahead != found:
+            expected = found if table.store.has_many_writers else None
+            table.commit("WRITE", tools.clock_us(), getattr(files, name), positions=ahead, expected=expected)
         tools.step(name)
     tools.index.add(load.new, tools.tables["events"], load.positions)
     tools.step("index")

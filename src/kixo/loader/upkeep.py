@@ -5,13 +5,13 @@ changes a table or the index happens in the loader's thread, here, one after the
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from kixo.lake.commit import TableFile
+from kixo.lake.commit import CommitConflict, TableFile
 from kixo.lake.compaction import Bounds, choose, merge
 from kixo.lake.report import Report
 from kixo.lake.sweep import sweep, sweep_among_others
@@ -27,6 +27,7 @@ SWEEPS_PER_GRACE = 4
 COMMITS_PER_CHOICE = 4
 # A merge that failed would most likely fail again at once, and loads must not wait for it.
 MERGE_RETRY_S = 60.0
+REFRESH_S = 2.0
 
 
 class Now(NamedTuple):
@@ -103,7 +104,15 @@ class TableUpkeep:
     def _exchange(self, files: list[TableFile], merged: TableFile, now_us: int) -> None:
         # Before the commit: a sweep must never see a merged file that seems to have been unused for long.
         self._table.retire(files, now_us / 1e6)
-        self._table.commit("OPTIMIZE", now_us, [merged], removed=files, changes_data=False)
+        shared = self._table.store.has_many_writers
+        expected: dict[int, int] | None = {} if shared else None
+        try:
+            self._table.commit("OPTIMIZE", now_us, [merged], removed=files, changes_data=False, expected=expected)
+        except CommitConflict:
+            if not shared:
+                raise
+            # Whoever led before merged them too, or others were faster too often: there is a next time.
+            return
         self._metrics.add(COMPACTIONS)
 
     def _sweep(self, now: Now) -> None:
@@ -113,6 +122,33 @@ class TableUpkeep:
             else:
                 sweep(self._table, now.clock_us / 1e6 - self._grace_s)
             self._swept_s = now.timer_s
+
+
+class LakeUpkeep:
+    """The upkeep of all tables of a lake, by the one loader that leads."""
+
+    def __init__(
+        self,
+        tables: Iterable[LakeTable],
+        settings: Settings,
+        thread: ThreadPoolExecutor,
+        metrics: MetricFile,
+        report: Report,
+    ) -> None:
+        self._tables = list(tables)
+        self._steps = [TableUpkeep(table, settings, thread, metrics, report) for table in self._tables]
+        self._refreshed_s = -math.inf
+
+    def step(self, now: Now, new_id: Callable[[], str], *, busy: bool) -> None:
+        """See `TableUpkeep.step`."""
+        if now.timer_s - self._refreshed_s >= REFRESH_S:
+            # A leader that has nothing to commit would not see what the others do.
+            for table in self._tables:
+                if table.store.has_many_writers:
+                    table.refresh()
+            self._refreshed_s = now.timer_s
+        for upkeep in self._steps:
+            upkeep.step(now, new_id, busy=busy)
 
 
 class IndexUpkeep:
