@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test services lint types light bench torture soak fuzz audit web webcheck lock clean
+.PHONY: serve test services lint types light bench torture soak fuzz audit manifests web webcheck lock clean
 
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
@@ -54,6 +54,11 @@ audit:
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)-audit/bin/python scripts/audit_dependencies.py $(VENV)-audit/bin $(ARGUMENTS)
 
+# Dockerfile, Compose file and Kubernetes manifests, held to the schemas of those who read them; needs Node.js and Go.
+manifests:
+	$(PYTHON) -m venv $(VENV)-manifests
+	scripts/check_manifests $(VENV)-manifests/bin
+
 # Builds the browser SDK and what the console's pages load into the server's package; needs Node.js 18 or later. The
 # result is committed.
 WEB := sdk/web web
@@ -93,4 +98,4 @@ lock:
 	$(LOCK) --extra distributed --extra dev -c requirements-distributed.txt -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-light $(VENV)-audit .fuzz build dist $(WEB:=/node_modules) $(WEB:=/dist)
+	rm -rf $(VENV) $(VENV)-light $(VENV)-audit $(VENV)-manifests .fuzz build dist $(WEB:=/node_modules) $(WEB:=/dist)

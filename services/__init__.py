@@ -10,6 +10,6 @@ written down in that folder (`running.json`), so that another process can stop i
 somebody wants back: memory is small, and PostgreSQL and Redis do not wait for the disk.
 
 Which S3 server: versitygw, because a table's commits rest on `If-None-Match: *`, and it takes exactly one of several
-writers that put the same key at once (`tests/test_services.py` tries it). SeaweedFS cannot be had as a Go module under
-its name, and MinIO's module stands still since February 2026.
+writers that put the same key at once (`tests/test_services.py` tries it). SeaweedFS's module could not be
+fetched by `go install` where this was tried, and MinIO's has not changed since February 2026.
 """
