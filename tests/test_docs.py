@@ -45,6 +45,7 @@ EXPECTED = {
     "python",
     "quickstart",
     "reliability",
+    "scale",
     "security",
 }
 GENERATOR = ROOT / "scripts" / "docs_tables.py"

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "kixo.format_card",
         "kixo.layout",
         "kixo.mapped_file",
+        "kixo.moved",
         "kixo.metric_file",
         "kixo.server_card",
         "kixo.snapshot",

@@ -37,6 +37,7 @@ GROUPS = {
     "key": "Keys: what a project's apps send events with.",
     "token": "Read tokens: what scripts ask the private port with.",
     "console": "Run the console alone, as one machine of several; and the ways into it.",
+    "move": "From one machine to several, and back.",
     "rejected": "Rejected events: what is wrong with them, and how they come in after a fix.",
 }
 COMMANDS = (
@@ -61,6 +62,8 @@ COMMANDS = (
     Command("token revoke", "kixo.cli.token:revoke", "Revoke a read token, at once."),
     Command("console login-link", "kixo.cli.console:login_link", "Make a link that opens the console, once."),
     Command("console sign-out", "kixo.cli.console:sign_out", "End every session of the console."),
+    Command("move copy", "kixo.cli.move:copy", "Copy an installation to other places while it works."),
+    Command("move finish", "kixo.cli.move:finish", "Hand over to what was copied, once the old side has stopped."),
     Command("rejected list", "kixo.cli.rejected:show", "List rejected events by reason and app, with a sample."),
     Command("rejected replay", "kixo.cli.rejected:replay", "Judge rejected events again, and store those that pass."),
 )

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from kixo.formats import check_formats
 from kixo.layout import Layout
+from kixo.moved import check_not_moved
 from kixo.settings import ENVIRONMENT_PREFIX, Settings, read_file, resolve, setting_fields
 
 CONFIG_FILE = Path("kixo.toml")
@@ -55,6 +56,7 @@ def settings_from(flags: dict[str, object], config: str | None) -> Settings:
     settings = resolve(flags, os.environ, file)
     # Here, so that no command reads or writes a folder that a newer Kixo made.
     check_formats(Layout(settings.data_dir))
+    check_not_moved(settings)
     return settings
 
 

@@ -22,6 +22,7 @@ from kixo.log.folder import Report, read_log_id, segments
 from kixo.log.segment import Header
 
 RETRY_AFTER_S = 5
+LOCK = "writer.lock"
 # What one `writev` takes on every system, and the size below which a copy is cheaper than many pieces.
 WRITEV_BUFFERS_MAX = 1024
 JOIN_BYTES_MAX = 64 * 1024
@@ -190,7 +191,7 @@ class LocalLogWriter:
 
 
 def _lock(folder: Path) -> int:
-    lock = try_lock(folder / "writer.lock")
+    lock = try_lock(folder / LOCK)
     if lock is None:
         raise PartitionHeld(
             f"The log partition {folder} is held by another process.", "Stop the other Kixo server first."

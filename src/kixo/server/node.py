@@ -12,6 +12,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from kixo.errors import BadSetting
+from kixo.lake.move_card import check_not_moving
+from kixo.lake.opening import open_lake
 from kixo.layout import Layout
 from kixo.log.opening import ensure_log
 from kixo.metric_file import MetricFile
@@ -53,7 +55,10 @@ def run_node(settings: Settings, node: Node, prepare: Callable[[], Greet]) -> No
         folder = stack.enter_context(closing(DataFolder(Layout(settings.data_dir))))
         public = stack.enter_context(reserve(settings.host, settings.port)) if node.workers else None
         private = stack.enter_context(reserve(settings.console_host, settings.console_port, "--console-port"))
-        ensure_log(settings)
+        if node.workers or node.loaders:
+            ensure_log(settings)
+        if node.loaders:
+            check_not_moving(open_lake(settings))
         greet = prepare()
         metrics = stack.enter_context(closing(MetricFile(make_metric_folder(settings) / "supervisor-0")))
         log = open_log(settings, "supervisor")
