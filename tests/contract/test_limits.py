@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from kixo.errors import Unavailable
 from kixo.limits import Counted, Reply, RequestLimit, Verdict
@@ -94,7 +95,7 @@ class LimitsContract:
                 verdict, _ = await ask(limit)
                 assert verdict == Verdict(admitted=False, left=0, reset_s=1, retry_after_s=1)
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_of_those_of_one_turn_the_first_are_admitted(self, open_limit: Open) -> None:
         async def story() -> None:
@@ -103,7 +104,7 @@ class LimitsContract:
                 assert [verdict.admitted for verdict in verdicts] == [True] * LIMIT + [False] * 3
                 assert [verdict.left for verdict in verdicts] == [4, 3, 2, 1, 0, 0, 0, 0]
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_workers_count_together_and_projects_do_not(self, open_limit: Open) -> None:
         async def story() -> None:
@@ -114,7 +115,7 @@ class LimitsContract:
                 assert (await ask(two, project=2)).verdict.left == LIMIT - 1
                 assert await left(one, project=2) == LIMIT - 1
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_a_look_takes_nothing(self, open_limit: Open) -> None:
         async def story() -> None:
@@ -125,7 +126,7 @@ class LimitsContract:
                 await asked_at_once(limit, LIMIT)
                 assert await left(limit) == 0
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_what_is_taken_back_is_free_for_others(self, open_limit: Open) -> None:
         async def story() -> None:
@@ -136,7 +137,7 @@ class LimitsContract:
                 assert (await ask(other)).verdict.admitted
                 assert not (await ask(other)).verdict.admitted
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_it_is_full_as_soon_as_one_was_refused_and_not_after_a_second(self, open_limit: Open) -> None:
         async def story() -> None:
@@ -148,7 +149,7 @@ class LimitsContract:
                 assert not limit.is_full(2, now_ns)
                 assert not limit.is_full(1, now_ns + SECOND_NS)
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_a_place_is_free_a_second_after_it_was_taken_and_refused_ones_count_nothing(self, open_limit: Open) -> None:
         async def story() -> None:
@@ -159,7 +160,7 @@ class LimitsContract:
                     assert time.monotonic() - begun < WAIT_S_MAX
                 assert time.monotonic() - begun >= 1.0
 
-        asyncio.run(story())
+        uvloop.run(story())
 
 
 class TestRingFile(LimitsContract):
@@ -262,7 +263,7 @@ class TestRedisAway:
                 assert (await ask(limit, project=3)).at < 0
                 assert node.told.requests_alone == LIMIT + 2
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_a_node_alone_keeps_to_its_share_also_after_a_start(
         self, tmp_path: Path, place: RedisPlace, by_cable: RedisPlace, cable: Cable, prefix: str
@@ -282,7 +283,7 @@ class TestRedisAway:
                 verdicts = await asked_at_once(limit, LIMIT, project=2)
                 assert sum(verdict.admitted for verdict in verdicts) == LIMIT // 3
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_what_was_counted_alone_is_taken_back_alone(
         self, tmp_path: Path, by_cable: RedisPlace, cable: Cable, prefix: str
@@ -297,7 +298,7 @@ class TestRedisAway:
                 limit.retract(1, taken.at, time.monotonic_ns())
                 assert await left(limit) == LIMIT
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_what_can_not_be_counted_alone_either_is_told(
         self, tmp_path: Path, by_cable: RedisPlace, cable: Cable, prefix: str
@@ -310,7 +311,7 @@ class TestRedisAway:
                 with pytest.raises(Unavailable, match="projects_max"):
                     await ask(limit, project=11)
 
-        asyncio.run(story())
+        uvloop.run(story())
 
     def test_a_wrong_password_is_a_reason_to_count_alone(
         self, tmp_path: Path, place: RedisPlace, prefix: str, monkeypatch: pytest.MonkeyPatch
@@ -322,7 +323,7 @@ class TestRedisAway:
             with closing(await node.open()) as limit:
                 assert (await ask(limit)).at > 0
 
-        asyncio.run(story())
+        uvloop.run(story())
         assert node.told.lines == ["away"]
 
 
@@ -340,7 +341,7 @@ def admissions(folder: Path, name: str, place: RedisPlace, prefix: str, barrier:
                 found += [-at for verdict, at in counted if verdict.admitted and at < 0]
             return found
 
-    answers.send(asyncio.run(story()))
+    answers.send(uvloop.run(story()))
 
 
 def test_two_processes_together_stay_within_the_limit_in_every_rolling_second(

@@ -1,13 +1,13 @@
 """`kixo serve`, `kixo ingest`, `kixo load` and `kixo console`: what each prepares, and shows once it runs."""
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-from kixo.errors import BadSetting
+from kixo.errors import BadArgument, BadSetting
 from kixo.layout import Layout
 from kixo.registry import Registry, open_registry
 from kixo.registry.login import create_login_token, has_session_secret, session_secret
@@ -107,8 +107,10 @@ def _prepare_registry(settings: Settings, demo: bool) -> Shown:
 
 def _add_demo(registry: Registry) -> None:
     if registry.find_project(DEMO_PROJECT) is None:
-        registry.create_project("Demo", DEMO_PROJECT)
-        registry.create_key(DEMO_PROJECT, DEMO_KEY)
+        # Another node may be doing the same.
+        with suppress(BadArgument):
+            registry.create_project("Demo", DEMO_PROJECT)
+            registry.create_key(DEMO_PROJECT, DEMO_KEY)
 
 
 def _greeting(address: str, console: str, settings: Settings, shown: Shown) -> str:
