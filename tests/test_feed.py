@@ -292,7 +292,9 @@ class Door:
 
 
 def follower(log: Log, loader: Loader | None = None, door: Door | None = None, watchers_max: int = 3) -> Follower:
-    return Follower(Sources(log.folder, loader or Loader(), (door or Door()).open), watchers_max, Silence())
+    return Follower(
+        Sources(lambda: LogPreview(log.folder), loader or Loader(), (door or Door()).open), watchers_max, Silence()
+    )
 
 
 def watching(test: Callable[[], Awaitable[None]]) -> None:
@@ -514,7 +516,7 @@ class TestLook:
         loader, door = Loader(), Door()
         loader.loaded = Loaded("", {0: 2}, [(0, 0, 1)], 0, 0)
         door.rows = [refusal(1)]
-        sources = Sources(log.folder, loader, door.open)
+        sources = Sources(lambda: LogPreview(log.folder), loader, door.open)
         assert [(row.name, row.outcome) for row in look(sources, Filter())] == [
             ("d", "accepted"),
             ("c", "rejected"),

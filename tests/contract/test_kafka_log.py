@@ -1,10 +1,36 @@
-import pytest
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
-from kixo.settings import Settings
-from tests.contract.log_contract import LogContract
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from kixo.errors import BadSetting, Unavailable
+from kixo.log import Appender, Frame, partition_of
+from kixo.log.kafka.preview import NEWEST_RECORDS
+from kixo.log.opening import ensure_log, open_appender, open_log_reader, open_preview, read_log_id
+from kixo.settings import MIB, Settings
+from kixo.stored import JUDGED
+from services import running
+from services.program import Program
+from tests.contract.log_contract import LogContract, append, frame, read_all, told_nothing
 from tests.services import Kafka
+from tests.test_server import wait_until
 
 PARTITIONS = 4
+
+
+@contextmanager
+def own_broker(folder: Path) -> Iterator[Program]:
+    """A broker for a test that stops it."""
+    try:
+        (broker,) = running.start(folder, ["kafka"]).of("kafka")
+        yield broker
+    finally:
+        running.end(folder)
 
 
 class TestKafkaLog(LogContract):
@@ -13,3 +39,137 @@ class TestKafkaLog(LogContract):
     @pytest.fixture
     def settings(self, kafka: Kafka) -> Settings:
         return Settings(log=kafka.url(kafka.topic()), log_partitions=PARTITIONS)
+
+
+def sent(count: int, size: int = 100) -> list[tuple[str, Frame]]:
+    return [(f"kx_proj_{number}", frame(b"%d " % number + b"x" * size)) for number in range(count)]
+
+
+def test_another_number_of_partitions_than_the_topic_has_is_refused(kafka: Kafka) -> None:
+    url = kafka.url(kafka.topic())
+    ensure_log(Settings(log=url, log_partitions=4))
+    with pytest.raises(BadSetting, match="has 4 partitions, and log_partitions is 5"):
+        ensure_log(Settings(log=url, log_partitions=5))
+
+
+def test_a_topic_that_takes_no_record_as_large_as_a_body_can_become_is_refused(kafka: Kafka) -> None:
+    url = kafka.url(kafka.topic())
+    ensure_log(Settings(log=url, log_partitions=1))
+    with pytest.raises(BadSetting, match=r"max\.message\.bytes"):
+        ensure_log(Settings(log=url, log_partitions=1, body_bytes_max=20 * MIB))
+
+
+def test_a_topic_that_is_not_there_is_told_of(kafka: Kafka) -> None:
+    with pytest.raises(BadSetting, match="has no topic"):
+        read_log_id(Settings(log=kafka.url("nobody-made-this")))
+
+
+def test_a_record_says_in_headers_what_it_is_and_is_where_its_project_belongs(kafka: Kafka) -> None:
+    topic = kafka.topic()
+    settings = Settings(log=kafka.url(topic), log_partitions=PARTITIONS)
+    ensure_log(settings)
+    (position,) = append(settings, [("kx_proj_7", frame(b"{}", at_us=12, kind=JUDGED, accepted=3, rejected=4))])
+    consumer = Consumer({"bootstrap.servers": kafka.brokers, "group.id": "another"})
+    consumer.assign([TopicPartition(topic, partition_of("kx_proj_7", PARTITIONS), position.offset)])
+    (message,) = consumer.consume(1, 30)
+    consumer.close()
+    assert (message.key(), message.value()) == (b"kx_proj_7", b"{}")
+    assert dict(message.headers() or ()) == {
+        "kixo-format": b"1",
+        "kixo-kind": b"judged",
+        "kixo-received-at-us": b"12",
+        "kixo-accepted": b"3",
+        "kixo-rejected": b"4",
+        "content-type": b"application/json",
+    }
+
+
+def test_a_record_of_somebody_else_is_passed_over_and_reported(kafka: Kafka) -> None:
+    topic = kafka.topic()
+    settings = Settings(log=kafka.url(topic), log_partitions=1)
+    ensure_log(settings)
+    stranger = Producer({"bootstrap.servers": kafka.brokers})
+    stranger.produce(topic, b"what?", partition=0)
+    assert stranger.flush(30) == 0
+    append(settings, sent(1))
+    told: list[str] = []
+    with closing(open_log_reader(settings, lambda sentence, _: told.append(sentence))) as reader:
+        (found,) = reader.read(0, 0, MIB)
+    assert found.offset == 1
+    assert len(told) == 1
+    assert "offset 0" in told[0]
+
+
+def test_a_preview_shows_the_end_and_then_what_comes(kafka: Kafka) -> None:
+    settings = Settings(log=kafka.url(kafka.topic()), log_partitions=1)
+    ensure_log(settings)
+    append(settings, sent(NEWEST_RECORDS + 10))
+    with closing(open_preview(settings)) as preview:
+        (stretch,) = preview.newest(0, MIB)
+        assert [head.offset for head in stretch.heads] == list(range(10, NEWEST_RECORDS + 10))
+        assert stretch.frame(stretch.heads[0]) == preview.find(0, 10)
+        assert preview.find(0, NEWEST_RECORDS + 10) is None
+    with closing(open_preview(settings)) as preview:
+        preview.newest(0, MIB)
+        assert preview.read(0, MIB) == []
+        append(settings, sent(2))
+        seen: list[int] = []
+
+        def both_came() -> bool:
+            seen.extend(head.offset for each in preview.read(0, MIB) for head in each.heads)
+            return len(seen) == 2
+
+        wait_until(both_came)
+        assert seen == [NEWEST_RECORDS + 10, NEWEST_RECORDS + 11]
+
+
+async def stored(appender: Appender, payload: bytes) -> None:
+    """Repeats as a client does, until the payload is in the log."""
+    while True:
+        with suppress(Unavailable):
+            await appender.submit("kx_proj_a", 1, 0, 1, 0, [payload])
+            return
+        await asyncio.sleep(0.01)
+
+
+def test_a_cluster_that_is_not_there_is_refused_at_once_when_that_is_known() -> None:
+    settings = Settings(log="kafka://127.0.0.1:1/events", log_partitions=2)
+
+    async def run() -> str:
+        appender = open_appender(settings, 0, lambda *_: None, told_nothing)
+        with closing(appender), pytest.raises(Unavailable, match="Repeat the request later"):
+            appender.submit("kx_proj_a", 1, 0, 1, 0, [b"{}"])
+        return appender.reason() or ""
+
+    assert "Kafka cannot be written" in asyncio.run(run())
+
+
+def test_a_broker_that_stands_still_is_answered_503_and_what_was_given_up_comes_only_as_a_copy_of_its_repetition(
+    tmp_path: Path,
+) -> None:
+    with own_broker(tmp_path) as broker:
+        settings = Settings(
+            log=f"kafka://{broker.host}:{broker.port}/events", log_partitions=1, log_delivery_s=1, log_copies=1
+        )
+        ensure_log(settings)
+
+        async def run() -> None:
+            with closing(open_appender(settings, 0, lambda *_: None, told_nothing)) as appender:
+                await appender.submit("kx_proj_a", 1, 0, 1, 0, [b"before"])
+                os.kill(broker.pid, signal.SIGSTOP)
+                try:
+                    for _ in range(3):
+                        with pytest.raises(Unavailable):
+                            await appender.submit("kx_proj_a", 1, 0, 1, 0, [b"given up"])
+                    with pytest.raises(Unavailable):
+                        appender.submit("kx_proj_a", 1, 0, 1, 0, [b"refused"])
+                    assert appender.reason() is not None
+                finally:
+                    os.kill(broker.pid, signal.SIGCONT)
+                await stored(appender, b"given up")
+
+        asyncio.run(run())
+        payloads = [each.payload for each in read_all(settings).values()]
+    assert payloads[0] == b"before"
+    assert set(payloads[1:]) == {b"given up"}
+    assert len(payloads) <= 3

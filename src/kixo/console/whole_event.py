@@ -6,8 +6,8 @@ log has let go of the request, the tables say all there is.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from msgspec import Raw, Struct, json
@@ -17,7 +17,7 @@ from kixo.console.feed.row import Place, open_request
 from kixo.depth import at_any_depth
 from kixo.loader.requests import PlacedFrame, Request
 from kixo.log import Frame
-from kixo.log.preview import LogPreview
+from kixo.log.preview import Preview
 from kixo.query.views import quote
 from kixo.stored import AS_SENT, JudgedEvent, RejectedEvent
 from kixo.timestamp import DAY_US, format_us
@@ -62,9 +62,12 @@ class WholeEvent:
     copy_of: Place | None
 
 
-def read_log_event(log: Path, place: Place, tolerance_us: int, horizon_us: int) -> LogEvent | None:
+def read_log_event(
+    open_log: Callable[[], Preview], place: Place, tolerance_us: int, horizon_us: int
+) -> LogEvent | None:
     """The event at a place of the log, None where it is not there, or not any more. Raises `OSError`."""
-    frame = LogPreview(log).find(place.partition, place.offset)
+    with closing(open_log()) as log:
+        frame = log.find(place.partition, place.offset)
     if frame is None:
         return None
     request = open_request(place.partition, frame)

@@ -12,6 +12,7 @@ from kixo.log import Appender, LogReader
 from kixo.log import folder as local
 from kixo.log.folder import Report
 from kixo.log.group_commit import GroupCommit, Observe
+from kixo.log.preview import LogPreview, Preview
 from kixo.log.reader import LocalLogReader
 from kixo.log.writer import LocalLogWriter
 from kixo.places import log_place
@@ -73,6 +74,17 @@ def open_log_reader(settings: Settings, report: Report, lost: Report | None = No
         from kixo.log.kafka.reader import KafkaLogReader
         from kixo.log.kafka.topic import read_topic
     return KafkaLogReader(place, read_topic(place, settings), settings, report, lost)
+
+
+def open_preview(settings: Settings) -> Preview:
+    """The looking end of the log; raises `OperatorError` where there is none."""
+    place = log_place(settings.log)
+    if place is None:
+        return LogPreview(Layout(settings.data_dir).log)
+    with _library():
+        from kixo.log.kafka.preview import KafkaLogPreview
+        from kixo.log.kafka.topic import read_topic
+    return KafkaLogPreview(place, read_topic(place, settings), settings)
 
 
 @contextmanager

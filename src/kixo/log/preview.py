@@ -11,7 +11,7 @@ Each read is bounded. Where more has come than the bound, the oldest of it is pa
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kixo.log import Frame, segment
 from kixo.log.durable import durable_bytes
@@ -22,12 +22,46 @@ FIND_BYTES = 1024 * 1024
 
 
 class Stretch(NamedTuple):
-    """A piece of a partition: its bytes, the heads of the frames in them, and how many bytes were passed over."""
+    """A piece of a partition: its bytes, the heads of the frames in them, and how many bytes were passed over.
+
+    `proved`: the bytes are payloads only, which somebody has checked already.
+    """
 
     partition: int
     data: bytes
     heads: list[FrameHead]
     skipped_bytes: int
+    proved: bool = False
+
+    def frame(self, head: FrameHead) -> Frame | None:
+        """The frame of one of the heads, None where its checksum is not right."""
+        if self.proved:
+            return Frame(*head[:5], self.data[head.start : head.end])
+        return segment.verify(self.data, head)
+
+
+class Preview(Protocol):
+    """The looking end of a log. Not safe for several threads. Methods raise `OSError` and `DataFolderError`."""
+
+    def partitions(self) -> list[int]:
+        """The numbers of the partitions that exist now, in order."""
+        ...
+
+    def newest(self, partition: int, bytes_max: int) -> list[Stretch]:
+        """The end of a partition, at most about `bytes_max`; `read` goes on behind it."""
+        ...
+
+    def read(self, partition: int, bytes_max: int) -> list[Stretch]:
+        """What has become durable since the last read; of more than the bound its end."""
+        ...
+
+    def find(self, partition: int, offset: int) -> Frame | None:
+        """The frame at an offset, None where it is not there or not any more."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of what is open for looking."""
+        ...
 
 
 class _Span(NamedTuple):
@@ -80,6 +114,9 @@ class LogPreview:
         with suppress(FileNotFoundError), spans[-1].path.open("rb", buffering=0) as file:
             return _find(file.fileno(), spans[-1], offset)
         return None
+
+    def close(self) -> None:
+        """Nothing is open between two looks."""
 
     def _spans(self, partition: int) -> list[_Span]:
         """The durable part of each segment. Of an older one that is all: what is not durable is cut off at once."""

@@ -14,17 +14,19 @@ from kixo.console.feed.backlog import Sources
 from kixo.console.feed.follower import Follower
 from kixo.console.feed.refusals import open_refusals
 from kixo.console.kept_registry import KeptRegistry
+from kixo.console.loaded import open_loads
 from kixo.console.rendering import open_templates
 from kixo.console.samples import History
 from kixo.console.traffic import Traffic
 from kixo.console.watching import watch
 from kixo.layout import Layout
-from kixo.load_record import read_loads
+from kixo.log.opening import open_preview
 from kixo.query.pool import QueryPool, pool_bounds
 from kixo.registry import open_registry
 from kixo.server.child import Assignment, metric_folder, run_child
 from kixo.server.listening import listen
 from kixo.server.logs import open_log
+from kixo.settings import Settings
 from kixo.timestamp import now_us
 
 # A person waits for the page, and can load it again.
@@ -43,7 +45,7 @@ async def _work(assignment: Assignment) -> None:
         registry = stack.enter_context(closing(KeptRegistry(lambda: open_registry(settings, wait_s=REGISTRY_WAIT_S))))
         pool = QueryPool(layout.lake, pool_bounds(settings), log)
         stack.push_async_callback(pool.close)
-        sources = _sources(layout)
+        sources = _sources(settings)
         feed = Follower(sources, settings.live_watchers_max, log)
 
         def end_waits() -> None:
@@ -79,11 +81,10 @@ async def _work(assignment: Assignment) -> None:
         await listen(server, assignment, on_stop=end_waits)
 
 
-def _sources(layout: Layout) -> Sources:
+def _sources(settings: Settings) -> Sources:
     """Where the live page reads what arrives."""
-    return Sources(
-        layout.log, lambda since: read_loads(layout.load_record, since), lambda: open_refusals(layout.refused)
-    )
+    layout = Layout(settings.data_dir)
+    return Sources(lambda: open_preview(settings), open_loads(settings), lambda: open_refusals(layout.refused))
 
 
 if __name__ == "__main__":

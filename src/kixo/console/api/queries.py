@@ -53,7 +53,7 @@ async def answer(console: Console, asked: Asked, accept: str) -> Response:
 
 def wait_for(console: Console, wanted: list[Position]) -> Coroutine[Any, Any, None]:
     """Waits until what stands at these positions can be read; raises `NotYetVisible`."""
-    return wait_visible(wanted, partial(loaded_positions, console.layout.load_record), console.settings.after_s_max)
+    return wait_visible(wanted, partial(loaded_positions, console.sources.read_loads), console.settings.after_s_max)
 
 
 async def stop(request: Request) -> Response:

@@ -1,18 +1,18 @@
 """Waiting until what was acknowledged can be read: `after`.
 
-An ack names its place in the log, `<partition>:<offset>` (the header `Kixo-Position`). The loader writes down after
-each load how far the tables have come, in a file of a few kilobytes; that is looked at, and not the tables.
+An ack names its place in the log, `<partition>:<offset>` (the header `Kixo-Position`). The loader of a local log writes
+down after each load how far the tables have come, in a file of a few kilobytes; that is looked at, and not the tables.
+Of a log that loaders on other machines share the tables themselves are asked (`kixo.console.loaded`).
 """
 
 import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
-from kixo.errors import InvalidRequest, NotYetVisible
-from kixo.load_record import read_loads
+from kixo.console.feed.outcome import ReadLoads
+from kixo.errors import InvalidRequest, KixoError, NotYetVisible
 
 POLL_S = 0.05
 POSITIONS_MAX = 256
@@ -49,17 +49,17 @@ def _parse(text: str) -> Position:
 async def wait_visible(wanted: list[Position], loaded: Callable[[], Mapping[int, int]], seconds_max: float) -> None:
     """Waits until what stands at these positions is in the tables; raises `NotYetVisible`."""
     ends = time.monotonic() + seconds_max
-    while missing := _missing(wanted, loaded()):
+    while wanted and (missing := _missing(wanted, await asyncio.to_thread(loaded))):
         if time.monotonic() >= ends:
             raise _not_yet(missing, seconds_max)
         await asyncio.sleep(POLL_S)
 
 
-def loaded_positions(load_record: Path) -> Mapping[int, int]:
-    """How far the tables have come, by partition; nothing where the loader has not told yet."""
+def loaded_positions(read: ReadLoads) -> Mapping[int, int]:
+    """How far the tables have come, by partition; nothing where that cannot be told."""
     try:
-        found = read_loads(load_record, _NO_COPIES)
-    except OSError:
+        found = read(_NO_COPIES)
+    except (OSError, KixoError):
         return {}
     return {} if found is None else found.positions
 

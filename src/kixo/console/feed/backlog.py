@@ -1,7 +1,7 @@
 """The end of what has arrived: the list that a page begins with, and all that one without JavaScript has."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import closing
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ from kixo.console.feed.filter import Filter, Search, wants_refused
 from kixo.console.feed.outcome import LoadNews, ReadLoads
 from kixo.console.feed.row import Place, Row, parse_place
 from kixo.console.feed.sample import Decoding, Open, copies, newest
-from kixo.log.preview import LogPreview, Stretch
+from kixo.log.preview import Preview, Stretch
 
 ROWS_MAX = 100
 # Enough of the log's end to find a hundred events of one kind, and for a second or more without a connection.
@@ -22,9 +22,9 @@ ReadRefused = Callable[[], tuple[list[Row], list[Row]]]
 
 
 class Sources(NamedTuple):
-    """Where to read: the log's folder, the loader's record, and, opened anew for each reader, the refused requests."""
+    """Where to read: the log, the loader's record, and, opened anew for each reader, the refused requests."""
 
-    log: Path
+    open_log: Callable[[], Preview]
     read_loads: ReadLoads
     open_refused: Callable[[], ReadRefused]
 
@@ -34,13 +34,13 @@ def look(sources: Sources, wanted: Filter) -> list[Row]:
     news = LoadNews(sources.read_loads)
     news.ask()
     known, new = sources.open_refused()()
-    preview = LogPreview(sources.log)
-    stretches = log_end(preview, preview.partitions())
+    with closing(sources.open_log()) as preview:
+        stretches = log_end(preview, preview.partitions())
     rows = backlog(stretches, Search(wanted), list(news.copies), known + new, Decoding(DECODED_BYTES_MAX).open)
     return [_settled(row, news) for row in reversed(rows)]
 
 
-def log_end(preview: LogPreview, partitions: Sequence[int]) -> list[Stretch]:
+def log_end(preview: Preview, partitions: Sequence[int]) -> list[Stretch]:
     """The last few megabytes of each partition."""
     return [found for partition in partitions for found in preview.newest(partition, LOG_BYTES)]
 
@@ -62,6 +62,6 @@ def wanted_of(refused: list[Row], wanted: Filter) -> list[Row]:
 
 
 def _settled(row: Row, news: LoadNews) -> Row:
-    if row.outcome != "accepted" or not news.is_loaded(parse_place(row.id)):
+    if row.outcome != "accepted" or news.missed or not news.is_loaded(parse_place(row.id)):
         return row
     return replace(row, outcome="duplicate" if news.is_copy(parse_place(row.id)) else "stored")

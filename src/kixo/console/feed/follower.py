@@ -74,14 +74,18 @@ class Follower:
         # What answers clients goes first.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), FOLLOWER_NICE)
         following: Following | None = None
-        while watches := self._present():
-            try:
-                following = following or Following(self._sources, self._timer_s)
-                following.advance(watches)
-            except FAILURES as error:
-                following = None
-                self._tell_fault(watches, error)
-            self._closed.wait(POLL_S if following is not None else FAULT_WAIT_S)
+        try:
+            while watches := self._present():
+                try:
+                    following = following or Following(self._sources, self._timer_s)
+                    following.advance(watches)
+                except FAILURES as error:
+                    _close(following)
+                    following = None
+                    self._tell_fault(watches, error)
+                self._closed.wait(POLL_S if following is not None else FAULT_WAIT_S)
+        finally:
+            _close(following)
 
     def _tell_fault(self, watches: list[Watch], error: Exception) -> None:
         self._report.warning("live_feed_failed", reason=str(error))
@@ -95,3 +99,8 @@ class Follower:
                 self._thread = None
                 return []
             return list(self._watches.values())
+
+
+def _close(following: Following | None) -> None:
+    if following is not None:
+        following.close()

@@ -4,6 +4,7 @@ Everything read and decoded comes out of a budget by the second, however much ar
 """
 
 from collections.abc import Callable
+from contextlib import closing
 
 from kixo.console.feed.backlog import LOG_BYTES, Sources, backlog, log_end, wanted_of
 from kixo.console.feed.outcome import LoadNews, Recent
@@ -11,7 +12,7 @@ from kixo.console.feed.row import Row
 from kixo.console.feed.sample import Decoding, copies, sample
 from kixo.console.feed.watch import Allowance, Watch
 from kixo.console.feed.watcher import message
-from kixo.log.preview import LogPreview, Stretch
+from kixo.log.preview import Stretch
 
 # More than a body may have, so that the largest one can be looked into.
 READ_BYTES_PER_S = 32 * 1024 * 1024
@@ -25,8 +26,8 @@ class Following:
     """A place in what arrives, from now on. Belongs to the follower's thread; raises `OSError` or `DataFolderError`."""
 
     def __init__(self, sources: Sources, timer_s: Callable[[], float]) -> None:
-        self._log = sources.log
-        self._preview = LogPreview(sources.log)
+        self._open_log = sources.open_log
+        self._preview = sources.open_log()
         self._news = LoadNews(sources.read_loads)
         self._refused = sources.open_refused()
         self._known_refused: list[Row] = []
@@ -41,6 +42,10 @@ class Following:
         self._arrived = 0.0
         for partition in self._preview.partitions():
             self._pass(self._preview.newest(partition, LOG_BYTES))
+
+    def close(self) -> None:
+        """Lets go of the log."""
+        self._preview.close()
 
     def advance(self, watches: list[Watch]) -> None:
         """Reads what is new and tells everybody what they want of it."""
@@ -71,7 +76,8 @@ class Following:
         """Shows newcomers the end of what is there already, or what came while they were away."""
         if not newcomers:
             return
-        stretches = log_end(LogPreview(self._log), list(self._positions))
+        with closing(self._open_log()) as preview:
+            stretches = log_end(preview, list(self._positions))
         for watch in newcomers:
             watch.begun = True
             since = watch.watcher.since or {}

@@ -14,7 +14,7 @@ from kixo.console.feed.filter import AnyEvent, Search
 from kixo.console.feed.row import Place, Row, events_of, open_request, place_of, row_of
 from kixo.loader.requests import Request
 from kixo.log.preview import Stretch
-from kixo.log.segment import FrameHead, verify
+from kixo.log.segment import FrameHead
 from kixo.stored import RejectedEvent
 
 # Steps of this part of a list fall evenly over it, however many are taken.
@@ -54,7 +54,7 @@ class Decoding:
             if self.bytes_left <= 0:
                 return None
             self.bytes_left -= head.end - head.start
-            frame = verify(stretch.data, head)
+            frame = stretch.frame(head)
             self._opened[key] = None if frame is None else open_request(stretch.partition, frame)
         return self._opened[key]
 

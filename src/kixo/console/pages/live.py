@@ -118,7 +118,7 @@ async def _event_data(request: Request, place: Place) -> dict[str, Any]:
     async def ask(sql: str) -> list[dict[str, Any]]:
         return (await console.pool.table(sql)).dicts()
 
-    found = await run_in_threadpool(read_log_event, console.sources.log, place, tolerance_us, horizon_us)
+    found = await run_in_threadpool(read_log_event, console.sources.open_log, place, tolerance_us, horizon_us)
     event = await whole_event(place, found, console.sources.read_loads, ask)
     return {
         "whole": event,

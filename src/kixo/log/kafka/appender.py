@@ -1,7 +1,7 @@
 """Appending to Kafka: an answer waits until every in-sync replica has the record.
 
-Deliveries are looked for by the event loop, once in a millisecond while any is awaited: a thread of their own would
-fight with the loop for the interpreter's lock, and wake it for each.
+Deliveries are looked for by the event loop, once in a millisecond while any is awaited: no thread has to wake it, and
+all that have come are told of in one turn.
 
 The answer always comes from the producer's report, never from a clock of ours. Until it gives a record up, the
 producer repeats it by itself, without doubling it; after that it never sends it again. So a batch that was answered 503

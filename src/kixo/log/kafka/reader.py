@@ -52,7 +52,14 @@ class KafkaLogReader:
     """
 
     def __init__(
-        self, place: KafkaPlace, topic: Topic, settings: Settings, report: Report, lost: Report | None
+        self,
+        place: KafkaPlace,
+        topic: Topic,
+        settings: Settings,
+        report: Report,
+        lost: Report | None = None,
+        *,
+        fetched_kib_max: int = FETCHED_KIB_MAX,
     ) -> None:
         self._place = place
         self._topic = topic
@@ -70,7 +77,7 @@ class KafkaLogReader:
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 100,
                 "fetch.message.max.bytes": 4 * MIB,
-                "queued.max.messages.kbytes": FETCHED_KIB_MAX,
+                "queued.max.messages.kbytes": fetched_kib_max,
                 "queued.min.messages": 10_000,
             }
         )
