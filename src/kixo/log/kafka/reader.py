@@ -115,6 +115,12 @@ class KafkaLogReader:
         """Deletes nothing: what the topic keeps, and for how long, is its own matter."""
         return 0
 
+    def forget(self, partition: int) -> None:
+        """Fetches no more of a partition, and drops what was fetched."""
+        if self._places.pop(partition, None) is not None:
+            with asking(self._place):
+                self._consumer.incremental_unassign([self._partition(partition)])
+
     def close(self) -> None:
         """Lets go of the cluster."""
         self._consumer.close()

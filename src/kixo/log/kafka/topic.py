@@ -4,6 +4,7 @@ A 200 promises that all in-sync replicas have the batch. That is worth something
 them at least, and none but one of them may become the leader.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from kixo.settings import MIB, Settings
 
 COPIES = 3
 IN_SYNC_MIN = 2
+AWAIT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def ensure_topic(place: KafkaPlace, settings: Settings) -> Topic:
     with asking(place):
         if place.topic not in admin.list_topics(timeout=REQUEST_S).topics:
             _create(admin, place, settings)
+            _await(admin, place)
     return _checked(admin, place, settings)
 
 
@@ -70,6 +73,18 @@ def _create(admin: AdminClient, place: KafkaPlace, settings: Settings) -> None:
         # Another node may have been faster.
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
+
+
+def _await(admin: AdminClient, place: KafkaPlace) -> None:
+    """Waits until the broker that is asked knows of a topic that was just made."""
+    ends_s = time.monotonic() + REQUEST_S
+    while time.monotonic() < ends_s:
+        try:
+            _describe(admin, place, REQUEST_S)
+        except BadSetting:
+            time.sleep(AWAIT_S)
+        else:
+            return
 
 
 def _config(copies: int, settings: Settings) -> dict[str, str]:
