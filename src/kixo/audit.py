@@ -28,6 +28,7 @@ from kixo.lake.store import LakeStore
 from kixo.log import Frame, LogReader
 from kixo.query import QueryCaps, QueryEngine
 from kixo.query.account import lake_differences, place, project_totals, read_rows
+from kixo.query.files import table_files
 from kixo.query.ledger import Bounds, partitions, received_since
 from kixo.stored import decode_owner
 
@@ -80,7 +81,7 @@ def audit(lake: LakeStore | Path, reader: LogReader, caps: QueryCaps, damage: li
     views = _snapshot(lake, reader)
     # After the snapshot, so that all of its loads lie before the ends.
     ends = {number: reader.end_position(number) for number in reader.partitions()}
-    with QueryEngine(lambda table: _paths(views[table]), caps) as engine:
+    with QueryEngine(lambda table: _paths(views[table]), caps, way=table_files(lake)) as engine:
         bounds = _bounds(engine, reader, views)
         loads = _loads_in_log(engine, bounds, reader)
         log = _count_log(reader, bounds.positions, sorted({load for load, _ in loads}), ends)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from kixo.cli.writing import part_of
 from kixo.errors import BadArgument, BadSetting
+from kixo.lake.store import LakeStore
 from kixo.output import print_error
-from kixo.query import QueryCaps, QueryEngine, Snapshot, overrun
+from kixo.query import QueryCaps, QueryEngine, Snapshot, lake_snapshot, overrun
 from kixo.query.confinement import memory_bounded
+from kixo.query.files import table_files
 from kixo.settings import Settings, resolve
 from kixo.timestamp import parse_us
 
@@ -54,9 +56,16 @@ def query_caps(settings: Settings, memory: str | None, seconds: str | None) -> Q
 
 
 @contextmanager
-def asking(snapshot: Snapshot, caps: QueryCaps, output: Path | None) -> Iterator[QueryEngine]:
-    """The engine of a process for one query. A query past its time that cannot be stopped ends the process."""
-    with QueryEngine(snapshot, caps, lambda: _give_up(engine, caps, output)) as engine:
+def asking(
+    lake: LakeStore, caps: QueryCaps, output: Path | None, snapshot: Snapshot | None = None
+) -> Iterator[QueryEngine]:
+    """The engine of a process for one query, over the lake as it is or a snapshot of it.
+
+    A query past its time that cannot be stopped ends the process.
+    """
+    with QueryEngine(
+        snapshot or lake_snapshot(lake), caps, lambda: _give_up(engine, caps, output), way=table_files(lake)
+    ) as engine:
         yield engine
 
 

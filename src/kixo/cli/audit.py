@@ -12,8 +12,8 @@ from kixo.audit import AuditReport
 from kixo.audit import audit as run_audit
 from kixo.cli.options import Json, takes_settings
 from kixo.errors import AuditFailed
+from kixo.lake.opening import open_lake
 from kixo.lake.read import require_lake
-from kixo.layout import Layout
 from kixo.log.opening import open_log_reader
 from kixo.output import print_json, print_line, print_table
 from kixo.query import QueryCaps
@@ -30,15 +30,15 @@ def audit(
     json: Json = False,
 ) -> None:
     """Recomputes received = stored + duplicate + rejected from the log and the tables."""
-    layout = Layout(settings.data_dir)
-    require_lake(layout.lake)
+    lake = open_lake(settings)
+    require_lake(lake)
     damage: list[str] = []
     reader = open_log_reader(
         settings, lambda sentence, size: damage.append(f"The log reader {sentence} ({size} bytes).")
     )
     caps = QueryCaps(settings.query_memory_bytes_max, seconds)
     try:
-        report = run_audit(layout.lake, reader, caps, damage)
+        report = run_audit(lake, reader, caps, damage)
     finally:
         reader.close()
     _print(report, json)

@@ -11,6 +11,7 @@ from kixo.cli.asking import asking, query_caps, read_instant, read_sql, run
 from kixo.cli.options import takes_settings
 from kixo.cli.writing import format_of, write_result
 from kixo.errors import BadArgument
+from kixo.lake.opening import open_lake
 from kixo.lake.read import require_lake
 from kixo.layout import Layout
 from kixo.output import progress_bar
@@ -65,11 +66,12 @@ def export(
         raise BadArgument("A query and flags that choose events do not go together.", "Write the conditions into SQL.")
     caps = query_caps(settings, memory, seconds)
     layout = Layout(settings.data_dir)
-    require_lake(layout.lake)
+    lake = open_lake(settings)
+    require_lake(lake)
     text = None if sql is None else read_sql(sql)
     with (
-        pinned(lake_snapshot(layout.lake), layout.run) as snapshot,
-        asking(snapshot, caps, output) as engine,
+        pinned(lake_snapshot(lake), layout.run) as snapshot,
+        asking(lake, caps, output, snapshot) as engine,
     ):
         run(engine, caps, lambda: _write(engine, text, selection, chosen, output))
 

@@ -9,9 +9,9 @@ from kixo.cli.asking import asking, query_caps, read_sql, run
 from kixo.cli.options import takes_settings
 from kixo.cli.result import print_result
 from kixo.cli.writing import format_of, write_result
+from kixo.lake.opening import open_lake
 from kixo.lake.read import require_lake
-from kixo.layout import Layout
-from kixo.query import Result, lake_snapshot
+from kixo.query import Result
 from kixo.settings import Settings
 
 Format = Literal["table", "json", "csv", "parquet"]
@@ -35,10 +35,10 @@ def query(
     """Runs one query over what is stored now."""
     chosen = format_of(format, output, "table")
     caps = query_caps(settings, memory, seconds)
-    lake = Layout(settings.data_dir).lake
+    lake = open_lake(settings)
     require_lake(lake)
     text = read_sql(sql)
-    with asking(lake_snapshot(lake), caps, output) as engine:
+    with asking(lake, caps, output) as engine:
         run(engine, caps, lambda: _show(engine.run(text), chosen, output))
 
 

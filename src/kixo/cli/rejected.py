@@ -20,12 +20,13 @@ from kixo.cli.options import Json, takes_settings
 from kixo.cli.result import print_result
 from kixo.cli.writing import format_of, write_result
 from kixo.errors import BadArgument, EventsRejected
+from kixo.lake.opening import open_lake
 from kixo.lake.read import require_lake
 from kixo.layout import Layout
 from kixo.log import REPLAYS
 from kixo.log.opening import read_log_id
 from kixo.output import print_error, print_json, print_line, print_table, progress_bar
-from kixo.query import QueryCaps, QueryEngine, Result, lake_snapshot
+from kixo.query import QueryCaps, QueryEngine, Result
 from kixo.query.account import read_rows
 from kixo.registry import Registry, open_registry
 from kixo.rejected.change import Change, changed, check_json, check_path
@@ -174,10 +175,10 @@ def _span(since: str | None, until: str | None) -> tuple[int | None, int | None]
 
 @contextmanager
 def _asking(settings: Settings, output: Path | None) -> Iterator[tuple[QueryEngine, QueryCaps]]:
-    lake = Layout(settings.data_dir).lake
+    lake = open_lake(settings)
     require_lake(lake)
     caps = query_caps(settings, None, None)
-    with asking(lake_snapshot(lake), caps, output) as engine:
+    with asking(lake, caps, output) as engine:
         yield engine, caps
 
 

@@ -51,6 +51,11 @@ class LocalLake:
         """The path."""
         return str(self.folder)
 
+    @property
+    def argument(self) -> str:
+        """The path."""
+        return str(self.folder.absolute())
+
     def inside(self, folder: str) -> "LocalLake":
         """A folder in it."""
         return LocalLake(self.folder / folder, has_many_writers=self.has_many_writers)

@@ -16,6 +16,8 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from msgspec import json
+
 from kixo.errors import BadSetting
 from kixo.lake.ranges import TAIL_BYTES, RangedFile
 from kixo.lake.report import Report
@@ -37,11 +39,11 @@ PART_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket opened: the client of it, and how the Delta library opens the same."""
+    """A bucket opened: its client, and how others are to reach it."""
 
     name: str
     store: "S3Store"
-    options: dict[str, str]
+    access: S3Access
 
 
 class ObjectSink:
@@ -68,6 +70,13 @@ class ObjectLake:
     def url(self) -> str:
         """`s3://bucket/prefix`."""
         return f"s3://{self._bucket.name}/{self._prefix}".rstrip("/")
+
+    @property
+    def argument(self) -> str:
+        """The settings that mean it, as JSON."""
+        access = self._bucket.access
+        settings = {"lake": self.url, "s3_endpoint": access.endpoint, "s3_region": access.region}
+        return json.encode(settings).decode()
 
     def inside(self, folder: str) -> "ObjectLake":
         """A folder in it."""
@@ -161,11 +170,15 @@ class ObjectLake:
         """The table under the prefix."""
         from deltalake import DeltaTable
 
-        return DeltaTable(self.url, version=version, storage_options=self._bucket.options)
+        return DeltaTable(self.url, version=version, storage_options=self._bucket.access.delta_options())
 
     def address(self, uri: str) -> str:
         """The `s3://` URL."""
         return unquote(uri) if uri.startswith("s3://") else f"{self.url}/{unquote(uri)}"
+
+    def inner(self, address: str) -> str:
+        """The path in this store of a file that `address` named."""
+        return address.removeprefix(f"{self.url}/")
 
     def settle(self, paths: Iterable[str]) -> None:
         """Nothing: what was put is durable."""
@@ -210,7 +223,7 @@ def open_objects(place: S3Place, access: S3Access) -> ObjectLake:
         client_options={"allow_http": access.is_plain, "timeout": timedelta(seconds=RETRY_S_MAX)},
         retry_config={"max_retries": RETRIES_MAX, "retry_timeout": timedelta(seconds=RETRY_S_MAX)},
     )
-    return ObjectLake(Bucket(place.bucket, store, access.delta_options()), place.prefix)
+    return ObjectLake(Bucket(place.bucket, store, access), place.prefix)
 
 
 @contextmanager

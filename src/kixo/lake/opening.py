@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from msgspec import json
+
 from kixo.lake.local import LocalLake
 from kixo.lake.objects import open_objects
 from kixo.lake.s3_access import s3_access
@@ -21,3 +23,11 @@ def open_lake(settings: Settings) -> LakeStore:
         return open_objects(place, s3_access(settings))
     folder: Path = place.path if isinstance(place, FolderPlace) else Layout(settings.data_dir).lake
     return LocalLake(folder, has_many_writers=bool(settings.log))
+
+
+def reopen(argument: str) -> LakeStore:
+    """The lake whose `argument` this is. Raises `BadSetting`."""
+    if argument.startswith("{"):
+        place = json.decode(argument, type=dict[str, str])
+        return open_lake(Settings(lake=place["lake"], s3_endpoint=place["s3_endpoint"], s3_region=place["s3_region"]))
+    return LocalLake(Path(argument))

@@ -54,6 +54,11 @@ class LakeStore(Protocol):
         ...
 
     @property
+    def argument(self) -> str:
+        """What opens it again in a child process (`kixo.lake.opening.reopen`); never a secret."""
+        ...
+
+    @property
     def has_many_writers(self) -> bool:
         """Whether others may write while we do."""
         ...

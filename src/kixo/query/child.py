@@ -17,13 +17,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
 from kixo.errors import OperatorError
 from kixo.files import lock_folder
+from kixo.lake.opening import reopen
 from kixo.query.caps import QueryCaps
 from kixo.query.confinement import memory_bounded
-from kixo.query.engine import BATCH_ROWS, QueryEngine, lake_snapshot
+from kixo.query.engine import BATCH_ROWS, QueryEngine, Snapshot, lake_snapshot
+from kixo.query.files import TableFiles, table_files
 from kixo.query.protocol import (
     ANSWER,
     DATA,
@@ -47,6 +49,13 @@ NICENESS = 10
 OOM_SCORE = "500"
 
 
+class Tables(NamedTuple):
+    """What is asked, for the life of the process: which files there are, and the way to them."""
+
+    snapshot: Snapshot
+    way: TableFiles
+
+
 def main() -> NoReturn:
     """Answers requests until there are no more."""
     requests, answers = _take_over_pipes()
@@ -57,13 +66,15 @@ def main() -> NoReturn:
     except FileNotFoundError:
         _end(0)
     _step_back()
+    lake = reopen(sys.argv[1])
+    tables = Tables(lake_snapshot(lake), table_files(lake))
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests, inbox), name="owner-watch", daemon=True).start()
     write_frame(answers, READY)
     while True:
         request = decode_request(inbox.get())
         try:
-            _serve(Path(sys.argv[1]), request, answers)
+            _serve(tables, request, answers)
         except FileNotFoundError:
             if Path(sys.argv[2]).exists():
                 raise
@@ -98,11 +109,11 @@ def _end(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _serve(lake: Path, request: Request, sink: BinaryIO) -> None:
+def _serve(tables: Tables, request: Request, sink: BinaryIO) -> None:
     try:
         with _gone_with_owner():
             pieces = _Pieces(sink)
-            _answer(lake, request, cast("BinaryIO", pieces))
+            _answer(tables, request, cast("BinaryIO", pieces))
             pieces.finish()
     except OperatorError as error:
         write_frame(sink, FAILURE, encode_failure(error))
@@ -119,13 +130,13 @@ def _gone_with_owner() -> Iterator[None]:
         _end(0)
 
 
-def _answer(lake: Path, request: Request, sink: BinaryIO) -> None:
+def _answer(tables: Tables, request: Request, sink: BinaryIO) -> None:
     caps = QueryCaps(request.memory_bytes_max, request.seconds_max, request.threads)
     began = time.monotonic()
     is_answer = request.format == ANSWER
     batch_rows = ANSWER_BATCH_ROWS if is_answer else BATCH_ROWS
     with (
-        QueryEngine(lake_snapshot(lake), caps, partial(_end, OVERRUN_STATUS), batch_rows) as engine,
+        QueryEngine(tables.snapshot, caps, partial(_end, OVERRUN_STATUS), batch_rows, way=tables.way) as engine,
         memory_bounded(caps),
     ):
         result = engine.run(request.sql)

@@ -25,10 +25,12 @@ import pyarrow as pa
 
 from kixo.errors import QueryFailed
 from kixo.lake.local import lake_at
+from kixo.lake.objects import ObjectLake
 from kixo.lake.read import open_table
 from kixo.lake.schema import TABLES
 from kixo.lake.store import LakeStore
 from kixo.query.caps import QueryCaps, out_of_memory, overrun, stopped
+from kixo.query.files import KeptViews, LocalFiles, TableFiles, table_files
 from kixo.query.mistakes import mistake
 from kixo.query.statement import READ_ONLY, Statement, read_only
 from kixo.query.views import create_table_view, create_views, quote
@@ -64,6 +66,7 @@ class Result:
 class QueryEngine:
     """Runs queries one after the other, each in its own DuckDB. `cancel` may come from another thread.
 
+    `way` is how the files of the snapshot are opened; without one, they are files of this machine.
     `on_overrun` is called, from a thread of its own, when DuckDB is past the cap on time and still computes. Nothing
     ends it then but the end of the process.
     """
@@ -74,8 +77,11 @@ class QueryEngine:
         caps: QueryCaps,
         on_overrun: Callable[[], None] | None = None,
         batch_rows: int = BATCH_ROWS,
+        *,
+        way: TableFiles | None = None,
     ) -> None:
         self._snapshot = snapshot
+        self._way = way or LocalFiles()
         self._caps = caps
         self._on_overrun = on_overrun
         self._batch_rows = batch_rows
@@ -101,7 +107,7 @@ class QueryEngine:
         try:
             return self._start(sql)
         except QUERY_ERRORS as error:
-            if _all_there(self._files):
+            if self._all_there():
                 raise self._failure(error) from error
         try:
             return self._start(sql)
@@ -133,6 +139,7 @@ class QueryEngine:
         self._statement = None
         self._files = {table.name: list(self._snapshot(table.name)) for table in TABLES}
         connection = self._connection = _connect(self._caps, self._spill.name)
+        self._way.admit(connection, [path for paths in self._files.values() for path in paths])
         _lock_down(connection, self._files)
         with self._watched(), _interrupt_passed_on():
             # Constants are computed as soon as the statement is bound.
@@ -178,6 +185,9 @@ class QueryEngine:
         finally:
             timer.cancel()
 
+    def _all_there(self) -> bool:
+        return self._way.all_there([path for paths in self._files.values() for path in paths])
+
     def _failure(self, error: Exception) -> QueryFailed:
         """What went wrong, in one sentence; errors that come through Arrow are known by their text only."""
         text = str(error)
@@ -185,7 +195,7 @@ class QueryEngine:
             return overrun(self._caps)
         if _interrupted(error):
             return stopped()
-        if not _all_there(self._files):
+        if not self._all_there():
             return QueryFailed("Files of the tables were merged and deleted while the query ran.", "Run it again.")
         if isinstance(error, duckdb.OutOfMemoryException) or text.startswith("Out of Memory"):
             return out_of_memory(self._caps)
@@ -205,10 +215,6 @@ def _interrupt_passed_on() -> Iterator[None]:
         if "Query interrupted" in str(error):
             raise KeyboardInterrupt from error
         raise
-
-
-def _all_there(files: dict[str, list[str]]) -> bool:
-    return all(Path(path).exists() for paths in files.values() for path in paths)
 
 
 def _interrupted(error: Exception) -> bool:
@@ -247,13 +253,16 @@ def _lock_down(connection: duckdb.DuckDBPyConnection, files: dict[str, list[str]
 
 def lake_snapshot(lake: LakeStore | Path) -> Snapshot:
     """Snapshots of the tables of a lake as they are at the call; a table that was not made yet has no files."""
+    store = lake_at(lake)
+    if isinstance(store, ObjectLake):
+        return KeptViews(store).paths
 
     def paths(table: str) -> Sequence[str]:
-        return open_table(lake, table).paths if lake_at(lake).inside(table).is_table() else ()
+        return open_table(store, table).paths if store.inside(table).is_table() else ()
 
     return paths
 
 
 def open_query(lake: LakeStore | Path, caps: QueryCaps) -> QueryEngine:
     """An engine over the tables of a lake, which need not be there yet; close it after use."""
-    return QueryEngine(lake_snapshot(lake), caps)
+    return QueryEngine(lake_snapshot(lake), caps, way=table_files(lake))

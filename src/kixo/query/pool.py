@@ -18,6 +18,7 @@ from typing import Any
 
 from kixo.errors import QueryFailed, QueryLost
 from kixo.lake.report import Report
+from kixo.lake.store import LakeStore
 from kixo.query.answer import Answer, decode_answer
 from kixo.query.caps import QueryCaps, stopped
 from kixo.query.process import QueryProcess, start_process
@@ -88,7 +89,7 @@ class _Query:
 class QueryPool:
     """The query processes of one event loop. `close` ends them all."""
 
-    def __init__(self, lake: Path, bounds: PoolBounds, report: Report) -> None:
+    def __init__(self, lake: LakeStore | Path, bounds: PoolBounds, report: Report) -> None:
         self.bounds = bounds
         self._lake = lake
         self._report = report

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from kixo.errors import QueryFailed, QueryLost
 from kixo.files import remove_unlocked
+from kixo.lake.local import lake_at
+from kixo.lake.store import LakeStore
 from kixo.query.caps import QueryCaps, overrun, stopped
 from kixo.query.protocol import (
     DATA,
@@ -157,14 +159,14 @@ class QueryProcess:
             self._process.kill()
 
 
-async def start_process(lake: Path) -> QueryProcess:
-    """Starts a process for queries over the tables in a folder; `wait_ready` comes next. Raises `OSError`."""
+async def start_process(lake: LakeStore | Path) -> QueryProcess:
+    """Starts a process for queries over the tables of a lake; `wait_ready` comes next. Raises `OSError`."""
     _remove_left_behind()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "kixo.query.child", str(lake), str(folder)),
+            *("-m", "kixo.query.child", lake_at(lake).argument, str(folder)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, **ENVIRONMENT, "TMPDIR": str(folder)},

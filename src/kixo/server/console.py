@@ -19,6 +19,7 @@ from kixo.console.rendering import open_templates
 from kixo.console.samples import History
 from kixo.console.traffic import Traffic
 from kixo.console.watching import watch
+from kixo.lake.opening import open_lake
 from kixo.layout import Layout
 from kixo.log.opening import open_preview
 from kixo.query.pool import QueryPool, pool_bounds
@@ -43,7 +44,7 @@ async def _work(assignment: Assignment) -> None:
     log = open_log(settings, assignment.place)
     async with AsyncExitStack() as stack:
         registry = stack.enter_context(closing(KeptRegistry(lambda: open_registry(settings, wait_s=REGISTRY_WAIT_S))))
-        pool = QueryPool(layout.lake, pool_bounds(settings), log)
+        pool = QueryPool(open_lake(settings), pool_bounds(settings), log)
         stack.push_async_callback(pool.close)
         sources = _sources(settings)
         feed = Follower(sources, settings.live_watchers_max, log)
