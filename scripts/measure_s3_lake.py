@@ -124,7 +124,7 @@ def counted() -> Iterator[Counter[str]]:
             self.wfile.write(data)
             connection.close()
 
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = relay
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = relay  # noqa: N815 - the names that the library calls
 
         def log_message(self, format: str, *_: object) -> None:
             pass

@@ -56,7 +56,7 @@ class Topic:
                 yield loader
 
     def ids(self) -> list[tuple[str, str]]:
-        return rows_of(self.folder / "lake", "events", "project_id, event_id")  # type: ignore[return-value]
+        return rows_of(self.folder / "lake", "events", "project_id, event_id")
 
     def is_loaded(self) -> bool:
         """Whether the tables hold all that is in the topic."""
