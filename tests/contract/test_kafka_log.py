@@ -1,36 +1,21 @@
 import asyncio
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from kixo.errors import BadSetting, Unavailable
-from kixo.log import Appender, Frame, partition_of
+from kixo.log import Frame, partition_of
+from kixo.log.kafka.appender import PartitionStates
 from kixo.log.kafka.preview import NEWEST_RECORDS
 from kixo.log.opening import ensure_log, open_appender, open_log_reader, open_preview, read_log_id
 from kixo.settings import MIB, Settings
 from kixo.stored import JUDGED
-from services import running
-from services.program import Program
-from tests.contract.log_contract import LogContract, append, frame, read_all, told_nothing
+from tests.contract.log_contract import LogContract, append, frame, told_nothing
 from tests.services import Kafka
 from tests.test_server import wait_until
 
 PARTITIONS = 4
-
-
-@contextmanager
-def own_broker(folder: Path) -> Iterator[Program]:
-    """A broker for a test that stops it."""
-    try:
-        (broker,) = running.start(folder, ["kafka"]).of("kafka")
-        yield broker
-    finally:
-        running.end(folder)
 
 
 class TestKafkaLog(LogContract):
@@ -123,15 +108,6 @@ def test_a_preview_shows_the_end_and_then_what_comes(kafka: Kafka) -> None:
         assert seen == [NEWEST_RECORDS + 10, NEWEST_RECORDS + 11]
 
 
-async def stored(appender: Appender, payload: bytes) -> None:
-    """Repeats as a client does, until the payload is in the log."""
-    while True:
-        with suppress(Unavailable):
-            await appender.submit("kx_proj_a", 1, 0, 1, 0, [payload])
-            return
-        await asyncio.sleep(0.01)
-
-
 def test_a_cluster_that_is_not_there_is_refused_at_once_when_that_is_known() -> None:
     settings = Settings(log="kafka://127.0.0.1:1/events", log_partitions=2)
 
@@ -144,32 +120,28 @@ def test_a_cluster_that_is_not_there_is_refused_at_once_when_that_is_known() -> 
     assert "Kafka cannot be written" in asyncio.run(run())
 
 
-def test_a_broker_that_stands_still_is_answered_503_and_what_was_given_up_comes_only_as_a_copy_of_its_repetition(
-    tmp_path: Path,
-) -> None:
-    with own_broker(tmp_path) as broker:
-        settings = Settings(
-            log=f"kafka://{broker.host}:{broker.port}/events", log_partitions=1, log_delivery_s=1, log_copies=1
-        )
-        ensure_log(settings)
+def test_a_partition_that_gave_up_is_refused_until_one_record_was_tried_and_stored() -> None:
+    states = PartitionStates(2)
+    states.gave_up(0, "timed out")
+    assert states.why_not(0) == "timed out"
+    assert states.why_not(1) is None
+    assert states.reason() is None
+    states.looked([None, None])
+    assert states.why_not(0) is None
+    states.begin(0)
+    assert "being tried" in (states.why_not(0) or "")
+    states.stored(0)
+    assert states.why_not(0) is None
+    assert not states.troubled
 
-        async def run() -> None:
-            with closing(open_appender(settings, 0, lambda *_: None, told_nothing)) as appender:
-                await appender.submit("kx_proj_a", 1, 0, 1, 0, [b"before"])
-                os.kill(broker.pid, signal.SIGSTOP)
-                try:
-                    for _ in range(3):
-                        with pytest.raises(Unavailable):
-                            await appender.submit("kx_proj_a", 1, 0, 1, 0, [b"given up"])
-                    with pytest.raises(Unavailable):
-                        appender.submit("kx_proj_a", 1, 0, 1, 0, [b"refused"])
-                    assert appender.reason() is not None
-                finally:
-                    os.kill(broker.pid, signal.SIGCONT)
-                await stored(appender, b"given up")
 
-        asyncio.run(run())
-        payloads = [each.payload for each in read_all(settings).values()]
-    assert payloads[0] == b"before"
-    assert set(payloads[1:]) == {b"given up"}
-    assert len(payloads) <= 3
+def test_where_every_partition_is_down_nothing_can_be_stored_until_the_cluster_says_otherwise() -> None:
+    states = PartitionStates(2)
+    states.all_failed("no broker can be reached")
+    assert "no broker can be reached" in (states.reason() or "")
+    states.looked(["the partition has no leader", None])
+    assert states.reason() is None
+    assert states.why_not(0) == "the partition has no leader"
+    states.looked([None, None])
+    # No record was given up, so nothing is to be tried first.
+    assert not states.troubled
