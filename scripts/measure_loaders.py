@@ -44,6 +44,7 @@ PROJECTS = 96
 PARTITIONS = 12
 AT_ONCE = 50
 LOADERS = (1, 2, 4)
+SETTLE_S = 5.0
 
 
 class Silence:
@@ -112,8 +113,12 @@ def work(settings: Settings, name: str, shares: int, all_ready: Any, stop: Any, 
     events, first, last = 0, (0.0, 0.0), (0.0, 0.0)
     with opened(settings, name) as loader:
         loader.open()
-        while len(loader._following) != shares:
+        settled_s = time.monotonic()
+        # Others get their share only while each looks at the group.
+        while time.monotonic() - settled_s < SETTLE_S:
             loader.run_once()
+            if len(loader._following) != shares:
+                settled_s = time.monotonic()
             time.sleep(0.05)
         all_ready.wait()
         all_ready.wait()
