@@ -258,7 +258,7 @@ def test_a_saved_query_is_there_after_a_restart_with_its_chart(
         page.get_by_text("Save this query").click()
         page.get_by_role("button", name="Save changes").click()
         page.get_by_role("link", name="Squares").click()
-        assert editor(page).inner_text() == "SELECT 'changed'"
+        expect(editor(page)).to_have_text("SELECT 'changed'")
         page.get_by_role("button", name="Delete Squares").click()
         expect(page.locator("#messages")).to_contain_text("Deleted “Squares”.")
         assert page.get_by_role("link", name="Squares").count() == 0

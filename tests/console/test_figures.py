@@ -55,8 +55,11 @@ def test_a_figure_has_its_unit_and_a_dash_stands_for_none() -> None:
 
 
 def test_processes_are_counted_by_the_module_they_run() -> None:
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()", "kixo.server.loader"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "kixo.server.loader"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        # What it runs as can be seen a moment after it was started.
+        assert child.stdout is not None
+        child.stdout.readline()
         found = running_roles(os.getpid())
         assert (found["loader"], found["worker"]) == (1, 0)
         child.communicate()
