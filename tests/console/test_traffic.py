@@ -28,7 +28,7 @@ def at(seconds: float) -> int:
 
 
 def test_requests_of_the_last_second_are_counted_for_each_project(path: Path, limit: RingFile) -> None:
-    traffic = Traffic(path, 5)
+    traffic = Traffic(lambda projects, _: read_admissions(path, projects, 5))
     for project, seconds in ((1, 0.0), (1, 0.5), (1, 1.2), (3, 1.1)):
         limit.admit(project, at(seconds))
     traffic.look(3, at(1.3))
@@ -38,7 +38,7 @@ def test_requests_of_the_last_second_are_counted_for_each_project(path: Path, li
 def test_the_most_in_any_second_is_found_between_two_looks_and_forgotten_after_a_minute(
     path: Path, limit: RingFile
 ) -> None:
-    traffic = Traffic(path, 5)
+    traffic = Traffic(lambda projects, _: read_admissions(path, projects, 5))
     traffic.look(1, at(0))
     for seconds in (0.1, 0.2, 0.3, 0.4):
         limit.admit(1, at(seconds))
@@ -53,7 +53,7 @@ def test_the_most_in_any_second_is_found_between_two_looks_and_forgotten_after_a
 
 
 def test_the_ring_turns_over_and_the_limit_itself_is_seen(path: Path, limit: RingFile) -> None:
-    traffic = Traffic(path, 5)
+    traffic = Traffic(lambda projects, _: read_admissions(path, projects, 5))
     for number in range(23):
         limit.admit(1, at(number * 0.21))
     traffic.look(1, at(23 * 0.21))
@@ -63,7 +63,7 @@ def test_the_ring_turns_over_and_the_limit_itself_is_seen(path: Path, limit: Rin
 
 
 def test_a_project_that_was_not_looked_at_is_not_known(path: Path, limit: RingFile) -> None:
-    traffic = Traffic(path, 5)
+    traffic = Traffic(lambda projects, _: read_admissions(path, projects, 5))
     assert traffic.use(1) is None
     traffic.look(2, at(0))
     assert traffic.use(2) == Use(0, 0)

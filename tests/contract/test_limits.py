@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 import uvloop
 
+from kixo.console.traffic import Traffic, Use
 from kixo.errors import Unavailable
 from kixo.limits import Counted, Reply, RequestLimit, Verdict
 from kixo.limits.connection import open_connection
+from kixo.limits.looking import open_look
+from kixo.limits.opening import list_prefix
 from kixo.limits.redis_limit import Identity, RedisLimit
 from kixo.limits.ring_file import RingFile
 from kixo.places import Address, RedisPlace, limits_place
+from kixo.settings import Settings
 from tests.cable import Cable
 from tests.services import Redis
 
@@ -360,3 +364,23 @@ def test_two_processes_together_stay_within_the_limit_in_every_rolling_second(
     # Each has got its 150, so what was refused took no place from them.
     assert len(times) >= 300
     assert all(later - first >= 1_000_000 for first, later in zip(times, times[100:], strict=False))
+
+
+def test_onlookers_see_how_close_projects_are(redis: Redis, place: RedisPlace, tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path, registry="postgresql://u@h/d", limits=redis.url(), requests_per_second_max=LIMIT
+    )
+    found = limits_place(settings.limits)
+    assert found is not None
+
+    async def story() -> None:
+        with closing(await Node(tmp_path, "node", found, list_prefix(settings)).open()) as limit:
+            await asked_at_once(limit, 3, project=2)
+
+    traffic = Traffic(open_look(settings))
+    uvloop.run(story())
+    traffic.look(3, time.monotonic_ns())
+    assert [traffic.use(project) for project in (1, 3, 4)] == [Use(0, 0), Use(0, 0), None]
+    use = traffic.use(2)
+    assert use is not None
+    assert use.most == 3

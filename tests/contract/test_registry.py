@@ -1,9 +1,11 @@
 """What any registry does, wherever it is kept: one contract, run on the file and on PostgreSQL."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -12,10 +14,11 @@ from typing import Protocol
 import pytest
 from sqlalchemy import Connection, text
 
-from kixo.errors import BadArgument, BadSetting, DataFolderError, KixoError, RegistryLocked
+from kixo.errors import BadArgument, BadSetting, DataFolderError, KixoError, RegistryLocked, RegistryUnreachable
 from kixo.layout import Layout
-from kixo.places import registry_place
+from kixo.places import Address, registry_place
 from kixo.registry import Registry, schema, tables
+from kixo.registry import postgresql as postgresql_registry
 from kixo.registry.file import RegistryFile, create
 from kixo.registry.login import (
     create_login_token,
@@ -27,9 +30,10 @@ from kixo.registry.login import (
 from kixo.registry.postgresql import PostgreSQL
 from kixo.registry.replays import find_replays, list_replays, record_replays
 from kixo.registry.saved import delete_saved_query, find_saved_query, list_saved_queries, save_query
-from kixo.registry.source import Refresh, SnapshotSource
+from kixo.registry.source import KeptSnapshot, Refresh, SnapshotSource
 from kixo.registry.tokens import create_read_token, find_live_read_token, list_read_tokens, revoke_read_token
 from kixo.snapshot import Sender, key_hash
+from tests.cable import Cable
 from tests.services import PostgreSQL as PostgreSQLService
 
 NOW_US = 1_775_650_000_000_000
@@ -324,3 +328,78 @@ class TestPostgreSQL(RegistryContract):
             connection.execute(text("INSERT INTO state VALUES (2, 0)"))
         assert registry.mark().revision == before.revision
         assert registry.mark() != before
+
+
+class TestPostgreSQLAway:
+    """What goes on while the server is not there, or does not answer."""
+
+    @pytest.fixture
+    def cable(self, postgresql: PostgreSQLService) -> Iterator[Cable]:
+        with Cable(postgresql.program.host, postgresql.program.port) as cable:
+            yield cable
+
+    @pytest.fixture
+    def opener(
+        self, postgresql: PostgreSQLService, cable: Cable, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[], Registry]:
+        monkeypatch.setenv("KIXO_REGISTRY_PASSWORD", postgresql.password)
+        monkeypatch.setattr(postgresql_registry, "ANSWER_S_MAX", 0.5)
+        monkeypatch.setattr(postgresql_registry, "CONNECT_S_MAX", 2)
+        there = registry_place(postgresql.url())
+        assert there is not None
+        with closing(PostgreSQL(there, 5.0)) as store:
+            store.create(schema.set_up)
+        place = replace(there, addresses=(Address("127.0.0.1", cable.port),))
+        return lambda: opened(PostgreSQL(place, 5.0), 7, 100)
+
+    @pytest.mark.parametrize("how", ["cut", "stall"])
+    def test_a_worker_goes_on_with_what_it_knew_also_one_that_starts_meanwhile(
+        self, opener: Callable[[], Registry], cable: Cable, tmp_path: Path, how: str
+    ) -> None:
+        path = tmp_path / "registry-snapshot"
+        with opener() as registry:
+            project = registry.create_project()
+            record, key = registry.create_key(project.id)
+        now_s = [time.time()]
+        kept = KeptSnapshot(path, "postgresql://here")
+        with closing(SnapshotSource(opener, lambda: now_s[0], kept)) as source:
+            assert source.refresh() == UNCHANGED
+            (cable.cut if how == "cut" else cable.stall)()
+            now_s[0] += 60
+            fault = source.refresh().fault
+            assert isinstance(fault, RegistryUnreachable)
+            assert "cannot be used" in fault.message
+            assert source.snapshot.authenticate(project.id, key) == 1
+            assert source.age_s() >= 60
+        with closing(SnapshotSource(opener, lambda: now_s[0], kept)) as source:
+            assert source.snapshot.authenticate(project.id, key) == 1
+            assert source.age_s() >= 59
+            (cable.mend if how == "cut" else cable.flow)()
+            with opener() as registry:
+                registry.revoke_key(record.id)
+            assert source.refresh() == Refresh(changed=True, fault=None)
+            assert source.snapshot.authenticate(project.id, key) is None
+            assert source.age_s() == 0
+
+    def test_the_file_is_for_its_owner_and_holds_no_key(self, opener: Callable[[], Registry], tmp_path: Path) -> None:
+        path = tmp_path / "registry-snapshot"
+        with opener() as registry:
+            _, key = registry.create_key(registry.create_project().id)
+        SnapshotSource(opener, time.time, KeptSnapshot(path, "postgresql://here")).close()
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert key[7:].encode() not in path.read_bytes()
+
+    @pytest.mark.parametrize("what", ["none", "cut short", "of another registry"])
+    def test_without_a_file_that_can_be_trusted_a_worker_does_not_start(
+        self, opener: Callable[[], Registry], cable: Cable, tmp_path: Path, what: str
+    ) -> None:
+        path = tmp_path / "registry-snapshot"
+        SnapshotSource(opener, time.time, KeptSnapshot(path, "postgresql://here")).close()
+        if what == "none":
+            path.unlink()
+        elif what == "cut short":
+            path.write_bytes(path.read_bytes()[:-1])
+        name = "postgresql://there" if what == "of another registry" else "postgresql://here"
+        cable.cut()
+        with pytest.raises(RegistryUnreachable):
+            SnapshotSource(opener, time.time, KeptSnapshot(path, name))

@@ -1,17 +1,17 @@
 """How close each project is to its limit: requests in the last second, and the most in any second of the last minute.
 
-Looked up once a second in the ring of admissions that workers share. A ring holds the last `requests_per_second_max`
-admissions, which is at least those of the last second: so no rolling second is missed between two looks.
+Looked up once a second where admissions are counted, in a file or in Redis. The last `requests_per_second_max`
+admissions of a project are there, which is at least those of the last second: so no rolling second is missed between
+two looks.
 """
 
 from collections import deque
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kixo.limits.ring_file import read_admissions
+from kixo.limits.looking import Look
 
 LOOK_S = 1.0
 LOOKS_KEPT = 60
@@ -30,16 +30,16 @@ class Use(NamedTuple):
 class Traffic:
     """The looks of the last minute. One thread looks, any may ask."""
 
-    def __init__(self, path: Path, requests_per_second_max: int) -> None:
-        self._path = path
-        self._requests_max = requests_per_second_max
+    def __init__(self, look: Look) -> None:
+        self._look = look
         self._now: NDArray[np.int64] = np.zeros(0, np.int64)
         self._most: deque[NDArray[np.int64]] = deque(maxlen=LOOKS_KEPT)
 
     def look(self, projects: int, now_ns: int) -> None:
         """Looks at the first so many projects, at a time of CLOCK_MONOTONIC in nanoseconds; raises `OSError`."""
         watched = min(projects, PROJECTS_WATCHED_MAX)
-        times = read_admissions(self._path, watched, self._requests_max)
+        self._now = np.zeros(0, np.int64)
+        times = self._look(watched, now_ns)
         times.sort(axis=1)
         recent = (times > now_ns - SECOND_NS) & (times <= now_ns + SECOND_NS)
         self._most.append(_most_in_a_second(np.where(times > now_ns - 2 * SECOND_NS, times, 0)))

@@ -161,7 +161,7 @@ def _fault(place: PostgreSQLPlace, cause: BaseException | None) -> OperatorError
         )
     if isinstance(cause, psycopg.DataError):
         return BadArgument("That has a character in it which the registry cannot keep.", "Leave it out.")
-    reason = " ".join(str(cause).split()).removesuffix(".") or "no reason was given"
+    reason = " ".join(str(cause).split()).rstrip(".?") or "no reason was given"
     return RegistryUnreachable(
         f"{_name(place).capitalize()} cannot be used: {reason}.",
         "Check PostgreSQL and the way to it; until then events are taken with what was known last.",

@@ -21,6 +21,7 @@ from kixo.console.traffic import Traffic
 from kixo.console.watching import watch
 from kixo.lake.opening import open_lake
 from kixo.layout import Layout
+from kixo.limits.looking import open_look
 from kixo.log.opening import open_preview
 from kixo.query.pool import QueryPool, pool_bounds
 from kixo.registry import open_registry
@@ -66,7 +67,7 @@ async def _work(assignment: Assignment) -> None:
             sources=sources,
             feed=feed,
             history=History(),
-            traffic=Traffic(layout.limits, settings.requests_per_second_max),
+            traffic=Traffic(open_look(settings)),
         )
         server = Server(
             build_application(console),

@@ -144,6 +144,8 @@ def _page(request: Request, *, made: Made | None = None, error: BadArgument | No
         tokens=_newest(list_read_tokens(registry)),
         limits=_limits(settings),
         requests_max=settings.requests_per_second_max,
+        many_nodes=bool(settings.registry or settings.log or settings.limits),
+        shared_limits=bool(settings.limits),
     )
 
 
