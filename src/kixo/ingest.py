@@ -11,7 +11,7 @@ from asyncio import Future
 from collections.abc import Callable
 from typing import NamedTuple
 
-from msgspec import json
+from msgspec import Struct, json
 
 from kixo import decode, stored
 from kixo.errors import (
@@ -50,7 +50,7 @@ class Payload(NamedTuple):
     content: Buffers
 
 
-class Claim(NamedTuple):
+class Claim(Struct, frozen=True, gc=False):
     """A request of a known sender that asks for a place in its project's limit.
 
     `early` says that its events were counted and not decoded, because a place is unlikely.
@@ -62,7 +62,7 @@ class Claim(NamedTuple):
     early: bool = False
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True, gc=False):
     """The place in a project's rolling second that a request has taken, at a time of the limit's clock."""
 
     project_id: str
@@ -151,17 +151,17 @@ class Ingest:
 
         Judges the events, which is the last of the checks before storage.
         """
-        body, request, sender, early = claim
-        if not counted.verdict.admitted:
-            raise self._rate_limited(request.project_id, counted.verdict)
-        place = Place(request.project_id, sender, counted.at, counted.verdict)
-        if early:
-            request = decode.decode_request(body) or request
+        request, (verdict, at) = claim.request, counted
+        if not verdict.admitted:
+            raise self._rate_limited(request.project_id, verdict)
+        place = Place(request.project_id, claim.sender, at, verdict)
+        if claim.early:
+            request = decode.decode_request(claim.body) or request
         if isinstance(request, decode.OpenedRequest):
             return self._judge(request, place)
-        content = _without_key(body, request)
+        content = _without_key(claim.body, request)
         if content is None:
-            return self._judge(decode.open_request(body), place)
+            return self._judge(decode.open_request(claim.body), place)
         count = len(request.batch)
         payload = Payload(stored.AS_SENT, count, 0, content) if count else None
         return Admission(payload, b'{"status":"ok","accepted":%d}' % count, None, place)
