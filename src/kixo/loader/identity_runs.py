@@ -24,6 +24,8 @@ from kixo.loader.identities import Identities
 MAGIC = b"kixo identities\x01"
 HEADER_BYTES = 40
 SLICE_IDENTITIES = 1_000_000
+# Written out as it comes: gigabytes at once would hold up each sync of the log behind them.
+SYNCED_BYTES = 32 * 1024 * 1024
 
 
 class DamagedRun(ValueError):
@@ -127,14 +129,19 @@ def _write(path: Path, count: int, slices: Iterable[Identities]) -> None:
     beside = path.with_name(path.name + ".tmp")
     hashes = (xxh3_64(), xxh3_64())
     with beside.open("wb") as file:
-        place = HEADER_BYTES
+        place, synced = HEADER_BYTES, 0
         for part in slices:
             for half, (numbers, checksum) in enumerate(zip((part.low, part.high), hashes, strict=True)):
-                data = numbers.astype("<u8", copy=False).tobytes()
+                # As it is in memory: a copy would be made under the lock that loads wait for.
+                data = numbers.astype("<u8", copy=False).data
                 checksum.update(data)
                 file.seek(place + half * 8 * count)
                 file.write(data)
             place += 8 * len(part.low)
+            if place - synced >= SYNCED_BYTES:
+                file.flush()
+                os.fdatasync(file.fileno())
+                synced = place
         file.seek(0)
         file.write(MAGIC + count.to_bytes(8, "little") + b"".join(each.digest() for each in hashes))
         file.flush()
