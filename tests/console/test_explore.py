@@ -215,7 +215,8 @@ def test_a_question_that_is_ready_fills_the_editor_and_runs(explore: Page) -> No
     explore.get_by_role("button", name="Ask Daily, weekly and monthly actives").click()
     explore.locator("#rows").wait_for()
     assert "monthly" in editor(explore).inner_text()
-    assert shown(explore)[-1][1] == "4"
+    # Of the last thirty days: soon after midnight the events are not all of today.
+    assert shown(explore)[-1][3] == "4"
     explore.locator("summary", has_text="Funnel").click()
     explore.get_by_label("Steps").fill("page_view\nclick")
     explore.get_by_role("button", name="Ask Funnel").click()
