@@ -17,7 +17,7 @@ from kixo.errors import DataFolderError, Unavailable
 from kixo.log import Frame, Position, partition_of, segment
 from kixo.log import reader as log_reader
 from kixo.log.folder import ensure_log, read_log_id, segments
-from kixo.log.group_commit import INLINE_BYTES_MAX, GroupCommit
+from kixo.log.group_commit import GROUP_BYTES_MAX, INLINE_BYTES_MAX, PROJECT_BYTES_MAX, GroupCommit
 from kixo.log.reader import LocalLogReader
 from kixo.log.segment import Damage
 from kixo.log.writer import OFFSETS_SKIPPED, LocalLogWriter
@@ -497,12 +497,42 @@ def test_requests_of_one_turn_share_one_commit(size: int) -> None:
     async def run() -> list[list[bytes]]:
         disk = Disk()
         commits = open_commits(disk)
-        await asyncio.gather(*[commits.submit("p", 0, 0, 1, 0, [b"x" * size]) for _ in range(5)])
+        await asyncio.gather(*[commits.submit(f"p{n}", 0, 0, 1, 0, [b"x" * size]) for n in range(5)])
         commits.close()
         return disk.groups
 
     groups = asyncio.run(run())
     assert [len(group) for group in groups] == [10, 0]
+
+
+def test_the_large_requests_of_one_project_share_commits_with_others_and_do_not_hold_them_up() -> None:
+    async def run() -> tuple[list[list[bytes]], list[Position]]:
+        disk = Disk()
+        commits = open_commits(disk)
+        flood = [commits.submit("flood", 0, 0, 1, 0, [b"x" * PROJECT_BYTES_MAX]) for _ in range(3)]
+        others = [commits.submit(f"other {n}", 0, 0, 1, 0, [b"small"]) for n in range(2)]
+        positions = await asyncio.gather(*flood, *others)
+        commits.close()
+        return disk.groups, positions
+
+    groups, positions = asyncio.run(run())
+    payloads = [[len(buffer) for buffer in group[1::2]] for group in groups]
+    assert payloads == [[PROJECT_BYTES_MAX, 5, 5], [PROJECT_BYTES_MAX], [PROJECT_BYTES_MAX], []]
+    # Offsets rise in the order in which frames are written, whoever came first.
+    assert [position.offset for position in positions] == [1, 4, 5, 2, 3]
+    assert [segment.frame_offset(group[at]) for group in groups for at in range(0, len(group), 2)] == [1, 2, 3, 4, 5]
+
+
+def test_a_group_has_a_bound_however_many_projects_wait() -> None:
+    async def run() -> list[list[bytes]]:
+        disk = Disk()
+        commits = open_commits(disk, queue_bytes_max=4 * GROUP_BYTES_MAX)
+        size = GROUP_BYTES_MAX // 8
+        await asyncio.gather(*[commits.submit(f"p{n}", 0, 0, 1, 0, [b"x" * size]) for n in range(10)])
+        commits.close()
+        return disk.groups
+
+    assert [len(group) // 2 for group in asyncio.run(run())] == [8, 2, 0]
 
 
 @pytest.mark.parametrize("size", [10, INLINE_BYTES_MAX * 2])

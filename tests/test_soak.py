@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from torture.soak.__main__ import main
 from torture.soak.flatness import Judgement, Sample, judge
-from torture.soak.mixture import LIMIT_PER_PROJECT, MIXTURE
+from torture.soak.mixture import LIMIT_PER_PROJECT, MIXTURE, mean_batch
 from torture.soak.report import read_samples
 from torture.soak.run import starved
 from torture.soak.sampling import percentile
@@ -77,6 +77,11 @@ def test_the_parts_of_the_mixture_make_it_up_and_keep_below_the_limit_of_their_p
     assert sum(part.share for part in MIXTURE) == pytest.approx(1)
     for rate in (1000.0, 100_000.0, 1_000_000.0):
         assert all(part.requests_per_s(rate) / part.projects_for(rate) < LIMIT_PER_PROJECT for part in MIXTURE)
+
+
+def test_a_request_of_the_mean_size_stands_for_those_of_the_mixture() -> None:
+    requests = sum(part.requests_per_s(100_000.0) for part in MIXTURE)
+    assert mean_batch() == pytest.approx(100_000.0 / requests, abs=0.5)
 
 
 def test_every_series_has_a_name_of_its_own() -> None:

@@ -52,6 +52,11 @@ def projects_for(events_per_s: float) -> int:
     return sum(part.projects_for(events_per_s) for part in MIXTURE)
 
 
+def mean_batch() -> int:
+    """Events in a request of the mixture, on average: what a request costs weighs the more, the fewer they are."""
+    return round(1 / sum(part.share / part.batch for part in MIXTURE))
+
+
 @dataclass
 class Progress:
     """The latest report of each driver, and the drivers that gave up."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,14 +10,13 @@ from kixo.bench.options import Options
 from kixo.bench.scenarios import sustained
 from kixo.bench.subject import QUERY, Subject, prepare, running
 from kixo.bench.traffic import Credential
-from kixo.lake.read import open_table
 from kixo.layout import Layout
-from kixo.log.reader import LocalLogReader
 from kixo.query import open_query
+from torture.loaded import wait_loaded
 from torture.oracle import Findings, reconcile
 from torture.soak.asking import Asked, asking
 from torture.soak.flatness import Judgement, Sample
-from torture.soak.mixture import Mixing, Progress, mixing, projects_for
+from torture.soak.mixture import Mixing, Progress, mean_batch, mixing, projects_for
 from torture.soak.report import Verdict, judge_all, sample_file
 from torture.soak.sampling import Sampler
 from torture.soak.watched import CLIENTS, Watched
@@ -26,7 +24,6 @@ from torture.soak.watched import CLIENTS, Watched
 SUSTAINED_SECONDS = 30.0
 DELIVERY_S_MAX = 120.0
 LOADED_S_MAX = 600.0
-POLL_S = 0.2
 # Of the time that a process waits for a core, as it does now and then on a machine that is not full.
 STARVED_MAX = 0.05
 
@@ -74,8 +71,10 @@ def soak(plan: Plan) -> Verdict:
 
 
 def half_load(plan: Plan) -> float:
-    """Half of the events per second that this machine can accept and load, as `kixo bench` finds it."""
-    options = Options(seconds=SUSTAINED_SECONDS, seed=plan.seed, workers=plan.workers, folder=plan.folder)
+    """Half of the events per second that this machine can accept and load, in batches of the mixture's mean size."""
+    options = Options(
+        seconds=SUSTAINED_SECONDS, batch=mean_batch(), seed=plan.seed, workers=plan.workers, folder=plan.folder
+    )
     return sustained(options, lambda _seconds: None).figures["sustained_events_per_s"] / 2
 
 
@@ -166,22 +165,6 @@ def _remark(ended: Ended, findings: Findings, verdict: Verdict) -> None:
             )
     wrong = [*findings.lost, *findings.doubled, *findings.foreign, *findings.altered, *findings.unrecorded]
     verdict.remarks += [*ended.progress.failures, *ended.asked.failures, *ended.watched.account.faults, *wrong][:20]
-
-
-def wait_loaded(layout: Layout, seconds_max: float) -> bool:
-    """Waits until the tables hold all that is in the log now; whether they came to it.
-
-    By the log itself: counts of what clients were told leave out what was stored for a client that had hung up.
-    """
-    with closing(LocalLogReader(layout.log, lambda _what, _size: None)) as reader:
-        log_id, ends = reader.log_id, {number: reader.end_position(number) for number in reader.partitions()}
-    began_s = time.monotonic()
-    while time.monotonic() - began_s < seconds_max:
-        positions = open_table(layout.lake, "events").positions(log_id, ends)
-        if all(positions[number] >= end for number, end in ends.items()):
-            return True
-        time.sleep(POLL_S)
-    return False
 
 
 def bulk_rows(folder: Path, but: list[str]) -> int:
