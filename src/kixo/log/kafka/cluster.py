@@ -20,6 +20,7 @@ REFUSALS = {
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError._AUTHENTICATION,
 }
+UNTRUSTED = {KafkaError._SSL}
 
 
 class LogUnreachable(DataFolderError):
@@ -58,6 +59,20 @@ def client_settings(place: KafkaPlace, settings: Settings, tell: Callable[[Kafka
     return values
 
 
+class Refusal:
+    """Hears why brokers turn a client away: the library says it apart from the calls that then fail for another reason.
+
+    It is told of errors as `client_settings` says; `error` is the last of those that say why.
+    """
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.code() in REFUSALS | UNTRUSTED:
+            self.error = error
+
+
 def tell_nobody(_error: KafkaError) -> None:
     """For clients of which every call says by itself what went wrong."""
 
@@ -68,6 +83,8 @@ def unreachable(place: KafkaPlace, error: KafkaError | KafkaException) -> Operat
     next_step = "Check KIXO_LOG and that its brokers run and can be reached."
     if found.code() in REFUSALS:
         next_step = "Check KIXO_LOG_USER, KIXO_LOG_PASSWORD, kafka_sasl_mechanism and what that user may do."
+    if found.code() in UNTRUSTED:
+        next_step = "Check KIXO_LOG, and kafka_ca_file, which has to hold the certificate of who signed Kafka's."
     return LogUnreachable(f"Kafka's topic {place.topic} cannot be used: {found.str().rstrip('.')}.", next_step)
 
 

@@ -5,6 +5,8 @@ them at least, and none but one of them may become the leader.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from kixo.errors import BadSetting
-from kixo.log.kafka.cluster import REQUEST_S, asking, client_settings, tell_nobody, unreachable
+from kixo.log.kafka.cluster import REQUEST_S, LogUnreachable, Refusal, client_settings, unreachable
 from kixo.log.kafka.record import OVERHEAD_BYTES
 from kixo.places import KafkaPlace
 from kixo.settings import MIB, Settings
@@ -45,21 +47,33 @@ def record_bytes_max(settings: Settings) -> int:
 
 def ensure_topic(place: KafkaPlace, settings: Settings) -> Topic:
     """The topic, which is made if it is not there. Raises `BadSetting` and `LogUnreachable`."""
-    admin = _admin(place, settings)
-    with asking(place):
+    with _administering(place, settings) as admin:
         if place.topic not in admin.list_topics(timeout=REQUEST_S).topics:
             _create(admin, place, settings)
             _await(admin, place)
-    return _checked(admin, place, settings)
+        return _checked(admin, place, settings)
 
 
 def read_topic(place: KafkaPlace, settings: Settings, wait_s: float = REQUEST_S) -> Topic:
     """The topic, which has to be there. Raises `BadSetting` and, after `wait_s` seconds, `LogUnreachable`."""
-    return _checked(_admin(place, settings), place, settings, wait_s)
+    with _administering(place, settings) as admin:
+        return _checked(admin, place, settings, wait_s)
 
 
-def _admin(place: KafkaPlace, settings: Settings) -> AdminClient:
-    return AdminClient(client_settings(place, settings, tell_nobody))
+@contextmanager
+def _administering(place: KafkaPlace, settings: Settings) -> Iterator[AdminClient]:
+    """A client for questions, whose errors become `OperatorError`, with the reason where brokers turn us away."""
+    refusal = Refusal()
+    admin = AdminClient(client_settings(place, settings, refusal))
+    try:
+        yield admin
+    except (KafkaException, LogUnreachable) as error:
+        admin.poll(0)
+        if refusal.error is not None:
+            raise unreachable(place, refusal.error) from error
+        if isinstance(error, LogUnreachable):
+            raise
+        raise unreachable(place, error) from error
 
 
 def _create(admin: AdminClient, place: KafkaPlace, settings: Settings) -> None:
@@ -99,10 +113,9 @@ def _config(copies: int, settings: Settings) -> dict[str, str]:
 
 
 def _checked(admin: AdminClient, place: KafkaPlace, settings: Settings, wait_s: float = REQUEST_S) -> Topic:
-    with asking(place):
-        described = _describe(admin, place, wait_s)
-        resource = ConfigResource(ResourceType.TOPIC, place.topic)
-        found = admin.describe_configs([resource], request_timeout=wait_s)[resource].result()
+    described = _describe(admin, place, wait_s)
+    resource = ConfigResource(ResourceType.TOPIC, place.topic)
+    found = admin.describe_configs([resource], request_timeout=wait_s)[resource].result()
     config = {name: entry.value for name, entry in found.items()}
     topic = Topic(
         _hexadecimal(described.topic_id),
