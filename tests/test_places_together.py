@@ -27,7 +27,7 @@ Environment = dict[str, str]
 def serving(folder: Path, environment: Environment) -> Iterator[dict[str, str]]:
     """`kixo serve` on free ports, which has to end in order; its card. Its words are in `stdout` and `stderr`."""
     folder.mkdir(exist_ok=True)
-    command = [KIXO, "serve", "--data-dir", str(folder), "--port", "0", "--console-port", "0", "--workers", "2"]
+    command = [str(KIXO), "serve", "--data-dir", str(folder), "--port", "0", "--console-port", "0", "--workers", "2"]
     with (folder / "stderr").open("ab") as stderr:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, **environment}, process_group=0
