@@ -7,13 +7,16 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from kixo.errors import OperatorError
 from kixo.lake.commit import Fenced
 from kixo.lake.local import LocalLake
 from kixo.lake.read import open_table
+from kixo.loader import kafka_group
 from kixo.loader.joining import join
 from kixo.loader.loader import Loader, Surroundings
-from kixo.log import partition_of
+from kixo.log import LogReplaced, partition_of
 from kixo.log.opening import ensure_log, open_log_reader, read_log_id
 from kixo.metric_file import MetricFile
 from kixo.settings import Settings
@@ -21,6 +24,7 @@ from kixo.timestamp import now_us
 from tests.contract.log_contract import append
 from tests.loading import Reports, as_sent, event, rows_of
 from tests.services import Kafka
+from tests.test_server import wait_until
 
 PARTITIONS = 4
 PROJECTS = [f"project {number}" for number in range(16)]
@@ -123,6 +127,38 @@ def test_a_loader_on_a_new_machine_finds_copies_of_what_others_loaded(topic: Top
     with topic.loader("two") as two:
         turn([two], topic.is_loaded)
     assert topic.ids() == expected(2)
+
+
+@pytest.mark.parametrize("requests", [1, 30])
+def test_a_topic_that_was_made_again_is_loaded_from_its_start(
+    topic: Topic, kafka: Kafka, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    monkeypatch.setattr(kafka_group, "CHECK_S", 0.0)
+    admin = AdminClient({"bootstrap.servers": kafka.brokers})
+    name = topic.settings.log.rpartition("/")[2]
+    with topic.loader("one") as one:
+        for round_ in range(3):
+            topic.send(round_)
+        turn([one], topic.is_loaded)
+        admin.delete_topics([name])[name].result(60)
+        wait_until(lambda: made(topic.settings))
+        # So that it ends before the old position, or behind it.
+        for round_ in range(3, 3 + requests):
+            topic.send(round_)
+        with pytest.raises(LogReplaced, match="made again"):
+            one.run(threading.Event())
+    with topic.loader("one") as one:
+        turn([one], topic.is_loaded)
+    assert topic.ids() == expected(3 + requests)
+
+
+def made(settings: Settings) -> bool:
+    """Whether the topic could be made again: the one before goes bit by bit."""
+    try:
+        ensure_log(settings)
+    except OperatorError:
+        return False
+    return True
 
 
 def test_the_group_tells_how_far_it_has_come(topic: Topic) -> None:

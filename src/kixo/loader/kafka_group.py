@@ -27,6 +27,8 @@ SESSION_S = 10.0
 LOOK_S_MAX = 300.0
 # Positions are told to the group so seldom.
 TELL_S = 1.0
+# So seldom it is asked whether the topic is still the same.
+CHECK_S = 10.0
 # A load waits at most so long for what is known to be there.
 GATHER_S = 0.25
 
@@ -44,7 +46,7 @@ class KafkaGroup:
         self._assignments = count(1)
         self._let_go: LetGo = _keep
         self._done: dict[int, int] = {}
-        self._told_s = time.monotonic()
+        self._told_s = self._checked_s = time.monotonic()
         self._consumer = Consumer(
             {
                 **client_settings(place, settings, tell_nobody),
@@ -70,7 +72,8 @@ class KafkaGroup:
         return sorted(self._assigned)
 
     def shards(self, let_go: LetGo) -> Mapping[int, int]:
-        """Hears of changes; see `LoaderGroup`. Raises `LogUnreachable`."""
+        """Hears of changes; see `LoaderGroup`. Raises `LogUnreachable` and `LogReplaced`."""
+        self._check_topic()
         self._let_go = let_go
         try:
             self._look()
@@ -95,6 +98,12 @@ class KafkaGroup:
         """Leaves the group, so that others get the partitions at once."""
         with asking(self._place):
             self._consumer.close()
+
+    def _check_topic(self) -> None:
+        """A topic that was made anew goes on from offset 0, and nothing that is fetched says so."""
+        if time.monotonic() - self._checked_s >= CHECK_S:
+            self._checked_s = time.monotonic()
+            self._reader.check_topic()
 
     def _look(self) -> None:
         with asking(self._place):

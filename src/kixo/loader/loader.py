@@ -38,7 +38,7 @@ from kixo.loader.recording import LoadRecorder
 from kixo.loader.rows import Rules
 from kixo.loader.spans import Intake, LoadBounds
 from kixo.loader.upkeep import LakeUpkeep, Now
-from kixo.log import LogReader
+from kixo.log import LogReader, LogReplaced
 from kixo.metric_file import MetricFile
 from kixo.settings import Settings
 from kixo.timestamp import DAY_US
@@ -95,12 +95,18 @@ class Loader:
         self._follow()
 
     def run(self, stop: threading.Event) -> None:
-        """Loads until `stop` is set: back to back while there is a backlog, else at the set interval."""
+        """Loads until `stop` is set: back to back while there is a backlog, else at the set interval.
+
+        Raises `LogReplaced`.
+        """
         backoff_s = BACKOFF_S_MIN
         with _without_collections():
             while not stop.is_set():
                 try:
                     result = self.run_once()
+                except LogReplaced:
+                    # The tables' positions are of another log: the process begins anew.
+                    raise
                 except FAILURES as error:
                     self._failed(error, backoff_s)
                     stop.wait(backoff_s)

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from xxhash import xxh3_64_intdigest
 
+from kixo.errors import DataFolderError
+
 if TYPE_CHECKING:
     from asyncio import Future
 
 REPLAYS = 1_000_000
 """The partition that replays of rejected events write, far from those of the workers, which count from 0."""
+
+
+class LogReplaced(DataFolderError):
+    """Another log has the place of the one that is open: whoever has it open has to begin anew."""
+
 
 Durability = Literal["fsync", "replicated"]
 """What an acknowledged frame has survived to: the sync of a disk, or the copies of a cluster."""

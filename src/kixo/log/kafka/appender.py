@@ -35,6 +35,7 @@ STATE_S = 0.5
 STATE_WAIT_S = 2.0
 START_WAIT_S = 3.0
 RETRY_AFTER_S = 1
+GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 
 
 class KafkaAppender:
@@ -196,6 +197,10 @@ class KafkaAppender:
             if self._in_sync_min is None:
                 self._in_sync_min = read_topic(self._place, self._settings, STATE_WAIT_S).in_sync_min
             found = self._producer.list_topics(self._place.topic, timeout=STATE_WAIT_S).topics[self._place.topic]
+            if found.error is not None and found.error.code() in GONE:
+                # Whoever makes it again may make it otherwise.
+                self._in_sync_min = None
+                return [f"there is no topic {self._place.topic}" for _ in numbers]
         except (KafkaException, OperatorError) as error:
             reason = error.message if isinstance(error, OperatorError) else error.args[0].str()
             return [reason for _ in numbers]

@@ -18,7 +18,7 @@ from kixo.log import Frame
 from kixo.log.folder import Report
 from kixo.log.kafka.cluster import REQUEST_S, LogUnreachable, asking, client_settings, tell_nobody, unreachable
 from kixo.log.kafka.record import unpack
-from kixo.log.kafka.topic import Topic
+from kixo.log.kafka.topic import Topic, TopicWatch
 from kixo.places import KafkaPlace
 from kixo.settings import MIB, Settings
 
@@ -66,6 +66,7 @@ class KafkaLogReader:
         self._report = report
         self._lost = lost
         self._places: dict[int, _Place] = {}
+        self._watch = TopicWatch(place, settings, topic.log_id)
         self._consumer = Consumer(
             {
                 **client_settings(place, settings, tell_nobody),
@@ -115,6 +116,10 @@ class KafkaLogReader:
         """Deletes nothing: what the topic keeps, and for how long, is its own matter."""
         return 0
 
+    def check_topic(self) -> None:
+        """Raises `LogReplaced` where the topic was made anew since it was opened."""
+        self._watch.look()
+
     def forget(self, partition: int) -> None:
         """Fetches no more of a partition, and drops what was fetched."""
         if self._places.pop(partition, None) is not None:
@@ -142,6 +147,7 @@ class KafkaLogReader:
             return place
         start, end = self._bounds(partition)
         if position > end:
+            self.check_topic()
             raise LogUnreachable(
                 f"Partition {partition} of Kafka's topic {self._place.topic} ends at {end}, and was read up to"
                 f" {position}: the cluster has lost what it had acknowledged.",

@@ -17,7 +17,8 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from kixo.errors import BadSetting
-from kixo.log.kafka.cluster import REQUEST_S, LogUnreachable, Refusal, client_settings, unreachable
+from kixo.log import LogReplaced
+from kixo.log.kafka.cluster import REQUEST_S, LogUnreachable, Refusal, client_settings, tell_nobody, unreachable
 from kixo.log.kafka.record import OVERHEAD_BYTES
 from kixo.places import KafkaPlace
 from kixo.settings import MIB, Settings
@@ -25,6 +26,7 @@ from kixo.settings import MIB, Settings
 COPIES = 3
 IN_SYNC_MIN = 2
 AWAIT_S = 0.05
+WATCH_WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,27 @@ def read_topic(place: KafkaPlace, settings: Settings, wait_s: float = REQUEST_S)
     """The topic, which has to be there. Raises `BadSetting` and, after `wait_s` seconds, `LogUnreachable`."""
     with _administering(place, settings) as admin:
         return _checked(admin, place, settings, wait_s)
+
+
+class TopicWatch:
+    """Looks now and then whether a topic is still the one that had the name first."""
+
+    def __init__(self, place: KafkaPlace, settings: Settings, log_id: str) -> None:
+        self._place = place
+        self._log_id = log_id
+        self._admin = AdminClient(client_settings(place, settings, tell_nobody))
+
+    def look(self) -> None:
+        """Raises `LogReplaced` where it is another one; where nobody can say, that is no answer."""
+        try:
+            found = _hexadecimal(_describe(self._admin, self._place, WATCH_WAIT_S).topic_id)
+        except (BadSetting, LogUnreachable):
+            return
+        if found != self._log_id:
+            raise LogReplaced(
+                f"Kafka's topic {self._place.topic} was deleted and made again: it is another log.",
+                "What was in the old one and not yet in the tables is lost; the new one is loaded from its start.",
+            )
 
 
 @contextmanager
@@ -149,7 +172,8 @@ def _check(topic: Topic, config: dict[str, str], place: KafkaPlace, settings: Se
         (
             topic.partitions != settings.log_partitions,
             f"has {topic.partitions} partitions, and log_partitions is {settings.log_partitions}",
-            "Set log_partitions to what the topic has; projects keep their partitions only as long as it stays.",
+            "Set log_partitions to what the topic was made with. For another number, let the loaders empty the log, and"
+            " name a new topic: partitions that are added part a project's events from their copies.",
         ),
         (
             "compact" in config["cleanup.policy"],
