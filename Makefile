@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test services lint types light bench torture soak fuzz audit manifests web webcheck lock clean
+.PHONY: serve test services lint types light bench torture torture-cluster soak fuzz audit manifests web webcheck lock clean
 
 serve: $(VENV)/installed
 	$(BIN)/kixo serve --demo
@@ -37,6 +37,10 @@ bench: $(VENV)/installed
 # Attacks on servers of its own, some minutes of them; `make torture ARGUMENTS=--list` shows which.
 torture: $(VENV)/developing
 	$(BIN)/python -m torture $(ARGUMENTS)
+
+# The same on clusters of Kafka, S3, PostgreSQL and Redis, which `make services` installs; half an hour.
+torture-cluster: $(VENV)/developing
+	$(BIN)/python -m torture $(addprefix --attack ,$(shell $(BIN)/python -m torture --list | grep -o '^cluster-[a-z]*')) $(ARGUMENTS)
 
 # An hour at half load, and what grew: `make soak ARGUMENTS="--minutes 1 --rate 20000"` is a try.
 soak: $(VENV)/developing

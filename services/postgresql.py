@@ -27,6 +27,7 @@ def server(folder: Path, host: str = LOOPBACK) -> Program:
     if user:
         shutil.chown(home, user, user)
     _make_data(home, user)
+    _let_in(home / "data" / "pg_hba.conf", host)
     port = free_port(host)
     settings = (*SETTINGS, f"listen_addresses={host}", f"port={port}", f"unix_socket_directories={home}")
     options = [word for setting in settings for word in ("-c", setting)]
@@ -65,6 +66,13 @@ def _user() -> str:
         return pwd.getpwnam(DEBIAN_USER).pw_name
     except KeyError:
         raise Missing(f"PostgreSQL does not run as root, and the user {DEBIAN_USER} is not there. {INSTALL}") from None
+
+
+def _let_in(card: Path, host: str) -> None:
+    """Lets in those who come from the network of a host that is not loopback."""
+    if host != LOOPBACK:
+        with card.open("a") as file:
+            file.write(f"host all all {host}/24 scram-sha-256\n")
 
 
 def _make_data(home: Path, user: str) -> None:

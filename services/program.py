@@ -4,6 +4,7 @@ A process id is only believed together with the time at which its process began,
 hurt.
 """
 
+import errno
 import os
 import pwd
 import random
@@ -48,8 +49,13 @@ class Program(Struct, frozen=True):
 
 
 def launch(program: Program, prefix: Sequence[str] = ()) -> Program:
-    """Starts it without waiting, behind the words of `prefix`; the program as it runs."""
-    user = pwd.getpwnam(program.user) if program.user else None
+    """Starts it without waiting, behind the words of `prefix`; the program as it runs.
+
+    What `prefix` starts may need to be root still, and becomes the program's user only then.
+    """
+    user = pwd.getpwnam(program.user) if program.user and not prefix else None
+    if program.user and prefix:
+        prefix = (*prefix, "setpriv", f"--reuid={program.user}", f"--regid={program.user}", "--clear-groups")
     with program.log.open("ab") as log:
         process = subprocess.Popen(
             [*prefix, *program.command],
@@ -127,12 +133,16 @@ def last_lines(program: Program, count: int = 20) -> str:
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A port that nobody holds."""
+    """A port that nobody holds; any, where the host is not this machine's: a network of its own has them all free."""
     dice = random.SystemRandom()
     while True:
         port = dice.choice(PORTS)
-        with socket.socket() as trial, suppress(OSError):
-            trial.bind((host, port))
+        with socket.socket() as trial:
+            try:
+                trial.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    continue
             return port
 
 

@@ -3,6 +3,8 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from http.client import HTTPConnection
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from deltalake import write_deltalake
 from kixo import clock
 from kixo.bench.traffic import Credential
 from kixo.decode import judge_events, open_request
+from tests.services import S3
 from torture.account import NO_ANSWER, Account, Answer
 from torture.attacks import ATTACKS
 from torture.client import Client, Habits, read_answer
 from torture.event import BAD, FINGERPRINT, TWINS, WITH_ID, Source
+from torture.lake import S3Folder
 from torture.oracle import EVENT_COLUMNS, REJECTED_COLUMNS, Findings, reconcile
 from torture.trial import Orders
 from torture.verdict import Verdict
@@ -45,10 +49,14 @@ def rejected_rows(token: str) -> Rows:
     return [{"code": made.code, "event": made.text}]
 
 
-def write(folder: Path, name: str, columns: tuple[str, ...], rows: Rows) -> None:
+def table_of(columns: tuple[str, ...], rows: Rows) -> pa.Table:
     types = [pa.timestamp("us", "UTC") if column in INSTANTS else pa.string() for column in columns]
     arrays = [pa.array([row[column] for row in rows], kind) for column, kind in zip(columns, types, strict=True)]
-    write_deltalake(folder / name, pa.table(arrays, names=list(columns)))
+    return pa.table(arrays, names=list(columns))
+
+
+def write(folder: Path, name: str, columns: tuple[str, ...], rows: Rows) -> None:
+    write_deltalake(folder / name, table_of(columns, rows))
 
 
 def told() -> Account:
@@ -79,6 +87,13 @@ def rejected() -> Rows:
 
 def test_a_lake_that_holds_what_was_told_is_found_to_be_right(tmp_path: Path, events: Rows, rejected: Rows) -> None:
     assert found(tmp_path, events, rejected) == Findings()
+
+
+def test_tables_in_a_bucket_are_read_as_those_in_a_folder(s3: S3, events: Rows, rejected: Rows) -> None:
+    lake = S3Folder(s3.url(), s3.variables)
+    for name, columns, rows in (("events", EVENT_COLUMNS, events[1:]), ("rejected", REJECTED_COLUMNS, rejected)):
+        write_deltalake(f"{lake.url}/{name}", table_of(columns, rows), storage_options={**s3.variables})
+    assert reconcile(lake, told(), SOURCE) == Findings(lost=[GOOD[0]])
 
 
 def test_a_missing_row_is_lost(tmp_path: Path, events: Rows, rejected: Rows) -> None:
@@ -224,6 +239,39 @@ def test_a_seed_repeats_what_a_client_sends() -> None:
 
     assert sends(1) == sends(1)
     assert sends(1) != sends(2)
+
+
+def test_a_client_that_is_refused_goes_to_the_next_node_if_that_is_its_habit() -> None:
+    def nodes_tried(*, moves_on: bool) -> list[str]:
+        tried: list[str] = []
+
+        class Refused(Client):
+            """Is refused twice at whatever node it is connected to."""
+
+            def _send(self, tokens: list[str]) -> Answer:
+                if self._connection is None:
+                    self._connection = HTTPConnection(self._url())
+                tried.append(self._connection.host)
+                return Answer(503, "unavailable") if len(tried) < 3 else Answer(200, "ok", len(tokens))
+
+        turns = cycle(["one", "two"])
+        habits = Habits(clients=1, moves_on=moves_on)
+        Refused(0, Credential("p", "k"), lambda: next(turns), SOURCE, Account(), habits).step(NeverWaits())
+        return tried[:3]
+
+    assert nodes_tried(moves_on=True) == ["one", "two", "one"]
+    assert nodes_tried(moves_on=False) == ["one"] * 3
+
+
+def test_recovery_may_be_that_of_every_client() -> None:
+    account = Account()
+    account.note_answer(["0-1-i"], Answer(200, "ok", 1), 5.0)
+    assert account.wait_for_answer(4.0, 0) is not None
+    assert account.wait_for_answer(4.0, 0, 2) is None
+    account.note_answer(["1-1-i"], Answer(200, "ok", 1), 4.0)
+    assert account.wait_for_answer(4.0, 0, 2) is None
+    account.note_answer(["1-2-i"], Answer(200, "ok", 1), 4.5)
+    assert account.wait_for_answer(4.0, 0, 2) is not None
 
 
 def test_every_attack_has_a_name_of_its_own_and_a_sentence() -> None:

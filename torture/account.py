@@ -31,7 +31,7 @@ class Account:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._answered_begin_s = 0.0
+        self._answered_begin_s: dict[str, float] = {}
         self.sent: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -52,7 +52,8 @@ class Account:
             self.outcomes[answer.outcome] += 1
             if answer.status == 200 or answer.code == "no_valid_events":
                 self._judge(tokens, answer)
-                self._answered_begin_s = max(self._answered_begin_s, began_s)
+                client = tokens[0].partition("-")[0] if tokens else ""
+                self._answered_begin_s[client] = max(self._answered_begin_s.get(client, 0.0), began_s)
                 self._changed.notify_all()
 
     def note_fault(self, sentence: str) -> None:
@@ -60,16 +61,22 @@ class Account:
         with self._changed:
             self.faults.append(sentence)
 
-    def wait_for_answer(self, since_s: float, seconds_max: float) -> float | None:
-        """Waits until a request that began after `since_s` is answered; the seconds from then, None if it was not."""
+    def wait_for_answer(self, since_s: float, seconds_max: float, clients: int = 1) -> float | None:
+        """Waits until `clients` of them got an answer to a request that began after `since_s`.
+
+        Gives the seconds from then, None if they did not.
+        """
         with self._changed:
-            answered = self._changed.wait_for(lambda: self._answered_begin_s > since_s, seconds_max)
+            answered = self._changed.wait_for(lambda: self._answered_since(since_s) >= clients, seconds_max)
         return time.monotonic() - since_s if answered else None
 
     def wait_for_events(self, count: int, seconds_max: float) -> bool:
         """Waits until at least `count` events were accepted, counted with their copies."""
         with self._changed:
             return self._changed.wait_for(lambda: self.taken >= count, seconds_max)
+
+    def _answered_since(self, since_s: float) -> int:
+        return sum(began_s > since_s for began_s in self._answered_begin_s.values())
 
     def _judge(self, tokens: list[str], answer: Answer) -> None:
         taken = [token for place, token in enumerate(tokens) if place not in answer.rejected]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torture.clocks import step_clocks
+from torture.cluster.kills import kill_parts
+from torture.cluster.quiet import run_quietly
 from torture.duplicates import repeat_everything
 from torture.faults import fail_calls
 from torture.flood import flood_large, flood_small
@@ -46,4 +48,6 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack("flood", "One project floods with small requests, another one behaves.", flood_small, short=False),
     Attack("flood-large", "The same with requests of a thousand events.", flood_large, short=False),
+    Attack("cluster-quiet", "Nothing, to a cluster of several machines' parts.", run_quietly, short=False),
+    Attack("cluster-kill", "`kill -9` of brokers, leaders, nodes, services, and of all at once.", kill_parts),
 )

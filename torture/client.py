@@ -46,7 +46,7 @@ class Habits(NamedTuple):
 
     Of requests: `again_share` repeat what was acknowledged, `large_share` have 100 to 450 events, in `hang_up_share`
     the client does not wait for the answer. Of events, `bad_share` are bad. `give_up_share` of lost answers end in no
-    repeat.
+    repeat. With `moves_on`, a 503 makes the client connect anew, to whatever `url` names then.
     """
 
     clients: int = 6
@@ -56,6 +56,7 @@ class Habits(NamedTuple):
     large_share: float = 0.06
     hang_up_share: float = 0.02
     give_up_share: float = 0.05
+    moves_on: bool = False
 
 
 class Client:
@@ -130,6 +131,8 @@ class Client:
             answer = self._send([token for unit in group for token in unit])
             if answer.status == 0 or answer.status in {429, 503}:
                 stop.wait(REPEAT_PAUSE_S)
+                if answer.status == 503 and self._habits.moves_on:
+                    self._hang_up()
                 if answer.code == NO_ANSWER and self._dice.random() < self._habits.give_up_share:
                     self._drop(group)
                 continue

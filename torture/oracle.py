@@ -15,7 +15,6 @@ What was stored although nobody was told so is allowed, and counted: the answer 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torture import lake
@@ -51,7 +50,9 @@ class Findings:
     unacknowledged: int = 0
 
 
-def reconcile(folder: Path, account: Account, source: Source, projects: Collection[str] | None = None) -> Findings:
+def reconcile(
+    folder: lake.Folder, account: Account, source: Source, projects: Collection[str] | None = None
+) -> Findings:
     """Compares the tables in `folder`, a lake, with the account. Nothing may be in the log any more.
 
     With `projects`, only rows of these are looked at: others send too, and are compared otherwise.

@@ -4,68 +4,31 @@ An attack opens a `Trial`, hurts `trial.installation` while `trial.traffic` flow
 which lets every client deliver, has everything loaded, and compares. All choices come from `trial.dice`.
 """
 
-import time
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from random import Random
+from dataclasses import dataclass
 from typing import Self
 
-from kixo.timestamp import now_us
-from torture.account import Account
-from torture.client import Client, Habits, Traffic
-from torture.event import Source
+from torture.attempt import Attempt, Orders
+from torture.client import Client, Traffic
 from torture.installation import Installation
-from torture.oracle import Findings, reconcile
+from torture.oracle import reconcile
 from torture.verdict import Verdict
 
-RECOVERY_S_MAX = 120.0
+__all__ = ("Orders", "Trial")
+
 DELIVERY_S_MAX = 180.0
 DRAINS_MAX = 5
-SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What a run is asked for: an empty `folder`, the `seed`, how many faults (None: as many as usual), how long."""
-
-    folder: Path
-    seed: int
-    faults: int | None = None
-    short: bool = False
-
-    def count(self, usual: int, short: int) -> int:
-        """How many faults to make."""
-        return self.faults if self.faults is not None else short if self.short else usual
-
-    def tools(self) -> Path:
-        """A folder beside the data, for what the attack itself needs."""
-        folder = self.folder / "tools"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder.resolve()
 
 
 @dataclass
-class Trial:
+class Trial(Attempt):
     """See above. Closed at the end of a `with`, whatever happened."""
 
-    attack: str
-    orders: Orders
     environment: Mapping[str, str] | None = None
     workers: int = 2
-    habits: Habits = Habits()
-    skews_us: tuple[int, ...] = (0,)
-    faults: Counter[str] = field(default_factory=Counter)
-    recovery_s: list[float] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.began_s = time.monotonic()
-        self.dice = Random(f"{self.orders.seed}/{self.attack}")
-        self.source = Source(self.orders.seed, now_us(), self.skews_us)
-        self.account = Account()
+        super().__post_init__()
         folder = self.orders.folder / self.attack
         folder.mkdir(parents=True)
         clients = self.habits.clients
@@ -87,25 +50,16 @@ class Trial:
         self.traffic.stop()
         self.installation.kill_all()
 
-    def note(self, fault: str) -> float:
-        """Counts something done to the server; the time of the monotonic clock, for `recover`."""
-        self.faults[fault] += 1
-        return time.monotonic()
-
-    def recover(self, since_s: float) -> None:
-        """Waits for the first 200 to a request that began after `since_s`; a failure to give one is broken."""
-        seconds = self.account.wait_for_answer(since_s, RECOVERY_S_MAX)
-        if seconds is None:
-            self.broken.append(f"No event was taken for {RECOVERY_S_MAX} seconds. {self.installation.last_lines()}")
-        else:
-            self.recovery_s.append(round(seconds, 3))
+    def last_words(self) -> str:
+        """The newest lines of the server's log."""
+        return self.installation.last_lines()
 
     def verdict(self) -> Verdict:
         """Lets the clients deliver what is unanswered, has all of it loaded, stops the server, and compares."""
         if not self.traffic.finish(DELIVERY_S_MAX):
             self.broken.append(f"Clients could not deliver within {DELIVERY_S_MAX} seconds.")
         differences = self.load_all()
-        return self._judge(reconcile(self.installation.layout.lake, self.account, self.source), differences)
+        return self.judge(reconcile(self.installation.layout.lake, self.account, self.source), differences)
 
     def load_all(self) -> list[str]:
         """Stops the server when nothing is left in its log; what the audit has to say then."""
@@ -118,39 +72,3 @@ class Trial:
             self.installation.start()
         self.installation.stop()
         return [*report.differences, "Events stay in the log."]
-
-    def _judge(self, findings: Findings, differences: list[str]) -> Verdict:
-        account = self.account
-        named = {
-            "lost": findings.lost,
-            "doubled": findings.doubled,
-            "foreign": findings.foreign,
-            "altered": findings.altered,
-            "unrecorded": findings.unrecorded,
-            "wrongly rejected": sorted(account.wrongly_rejected),
-            "let in": sorted(account.let_in),
-        }
-        details = [f"{what}: {', '.join(names[:SHOWN])}" for what, names in named.items() if names]
-        return Verdict(
-            attack=self.attack,
-            seed=self.orders.seed,
-            seconds=round(time.monotonic() - self.began_s, 1),
-            faults=dict(self.faults),
-            requests=account.outcomes.total(),
-            answers=dict(account.outcomes),
-            acknowledged=len(account.accepted),
-            copies=account.accepted.total() - len(account.accepted),
-            rejected=len(account.rejected),
-            lost=len(findings.lost),
-            doubled=len(findings.doubled),
-            foreign=len(findings.foreign),
-            altered=len(findings.altered),
-            unrecorded=len(findings.unrecorded),
-            wrongly_rejected=len(account.wrongly_rejected),
-            let_in=len(account.let_in),
-            unacknowledged=findings.unacknowledged,
-            recovery_s=self.recovery_s,
-            audit=differences,
-            broken=[*self.broken, *dict.fromkeys(account.faults), *details],
-            figures=self.figures,
-        )
