@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kixo.lake.local import LocalLake
+from kixo.lake.store import LakeStore
 from kixo.loader.loader import Loader, Surroundings
 from kixo.log import Frame, partition_of
 from kixo.metric_file import MetricFile
@@ -75,6 +76,7 @@ class Group:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         self.lake = folder / "lake"
+        self.store: LakeStore = LocalLake(self.lake, has_many_writers=True)
         self.log = MemoryLog(frames={number: [] for number in range(PARTITIONS)})
         self.reports = Reports()
         self.clock = Clock()
@@ -95,7 +97,7 @@ class Group:
         member._seen = {}
         loader = Loader(
             Surroundings(
-                LocalLake(self.lake, has_many_writers=True),
+                self.store,
                 self.folder / f"index of {name}",
                 member,
                 self.settings,
