@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torture.clocks import step_clocks
+from torture.cluster.commits import kill_in_commits
 from torture.cluster.kills import kill_parts
+from torture.cluster.network import cut_networks
+from torture.cluster.pauses import pause_parts
 from torture.cluster.quiet import run_quietly
 from torture.duplicates import repeat_everything
 from torture.faults import fail_calls
@@ -50,4 +53,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("flood-large", "The same with requests of a thousand events.", flood_large, short=False),
     Attack("cluster-quiet", "Nothing, to a cluster of several machines' parts.", run_quietly, short=False),
     Attack("cluster-kill", "`kill -9` of brokers, leaders, nodes, services, and of all at once.", kill_parts),
+    Attack("cluster-commit", "Loaders killed at chosen requests to S3, answers lost.", kill_in_commits, short=False),
+    Attack("cluster-pause", "Parts that stand still for up to 30 s and go on.", pause_parts, short=False),
+    Attack("cluster-network", "Networks cut between parts and healed; as root.", cut_networks, short=False),
 )

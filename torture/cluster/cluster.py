@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,12 @@ class Cluster:
         if not done.stdout:
             raise StartFailed("`kixo audit` failed.", f"It said: {done.stderr}")
         return msgspec.json.decode(done.stdout.splitlines()[0], type=AuditReport)
+
+    def metric(self, name: str, series: str) -> float:
+        """The value of a series of a node's `/metrics`, written as there."""
+        with urllib.request.urlopen(self.parts[name].asks.replace("/readyz", "/metrics"), timeout=30) as page:
+            lines = page.read().decode().splitlines()
+        return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series + " ")), 0.0)
 
     def last_words(self, name: str) -> str:
         """The newest lines that a part wrote."""

@@ -43,7 +43,7 @@ def _kill(trial: ClusterTrial, victim: str) -> None:
     if victim in PROCESSES:
         _kill_process(trial, victim)
         return
-    names = _names(trial, victim)
+    names = choose_parts(trial, victim)
     began_s = trial.note(f"SIGKILL {victim}")
     if victim == ALL:
         trial.cluster.kill_all()
@@ -65,7 +65,8 @@ def _kill_process(trial: ClusterTrial, victim: str) -> None:
     trial.recover_all(began_s)
 
 
-def _names(trial: ClusterTrial, victim: str) -> list[str]:
+def choose_parts(trial: ClusterTrial, victim: str) -> list[str]:
+    """The parts that a victim means: one of a kind, the leader of some partition, or all."""
     if victim == ALL:
         return list(trial.cluster.parts)
     if victim == LEADER:

@@ -27,7 +27,7 @@ DRAIN_S_MAX = 180.0
 class ClusterTrial(Attempt):
     """See above. Closed at the end of a `with`, whatever happened."""
 
-    habits: Habits = field(default=Habits(moves_on=True), kw_only=True)
+    habits: Habits = field(default=Habits(pause_s=0.3, moves_on=True), kw_only=True)
     ground: Ground = field(default_factory=Loopback)
     endpoint: Endpoint | None = None
     mount: Any = None
