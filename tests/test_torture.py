@@ -1,5 +1,7 @@
 """The oracle of `python -m torture` has to be able to find what it looks for, and a seed has to repeat its choices."""
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -20,9 +22,11 @@ from tests.services import S3
 from torture.account import NO_ANSWER, Account, Answer
 from torture.attacks import ATTACKS
 from torture.client import Client, Habits, read_answer
+from torture.cluster.upgrade import old_code
 from torture.event import BAD, FINGERPRINT, TWINS, WITH_ID, Source
 from torture.lake import S3Folder
 from torture.oracle import EVENT_COLUMNS, REJECTED_COLUMNS, Findings, reconcile
+from torture.skipped import Skipped
 from torture.trial import Orders
 from torture.verdict import Verdict
 
@@ -272,6 +276,32 @@ def test_recovery_may_be_that_of_every_client() -> None:
     assert account.wait_for_answer(4.0, 0, 2) is None
     account.note_answer(["1-2-i"], Answer(200, "ok", 1), 4.5)
     assert account.wait_for_answer(4.0, 0, 2) is not None
+
+
+def test_failures_in_a_row_are_those_of_one_client() -> None:
+    account = Account()
+    for client in ("0", "1", "0", "1"):
+        account.note_answer([f"{client}-1-{WITH_ID}"], Answer(503, "unavailable"), 1.0)
+    account.note_answer([f"0-1-{WITH_ID}"], Answer(200, "ok", 1), 1.0)
+    account.note_answer([f"0-2-{WITH_ID}"], Answer(0, NO_ANSWER), 1.0)
+    assert account.longest_failures == 2
+
+
+def test_an_upgrade_begins_with_an_older_code_that_has_the_formats_of_today(tmp_path: Path) -> None:
+    try:
+        variables = old_code(tmp_path)
+    except Skipped as error:
+        pytest.skip(str(error))
+    told = [sys.executable, "-m", "kixo", "load", "--help"]
+    subprocess.run(told, check=True, capture_output=True, env=variables)
+    older = Path(variables["PYTHONPATH"], "kixo")
+    assert (older / "loader" / "kafka_group.py").exists()
+    assert not (older / "limits" / "looking.py").exists()
+
+
+def test_an_upgrade_is_skipped_where_no_history_is(tmp_path: Path) -> None:
+    with pytest.raises(Skipped, match="history"):
+        old_code(tmp_path, repository=tmp_path)
 
 
 def test_every_attack_has_a_name_of_its_own_and_a_sentence() -> None:

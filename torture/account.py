@@ -32,11 +32,13 @@ class Account:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._answered_begin_s: dict[str, float] = {}
+        self._failures: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.taken = 0
+        self.longest_failures = 0
         self.wrongly_rejected: set[str] = set()
         self.let_in: set[str] = set()
         self.faults: list[str] = []
@@ -50,9 +52,11 @@ class Account:
         """What a client was told of a request that it began at a time of the monotonic clock."""
         with self._changed:
             self.outcomes[answer.outcome] += 1
+            client = tokens[0].partition("-")[0] if tokens else ""
+            self._failures[client] = self._failures[client] + 1 if answer.status in {0, 503} else 0
+            self.longest_failures = max(self.longest_failures, self._failures[client])
             if answer.status == 200 or answer.code == "no_valid_events":
                 self._judge(tokens, answer)
-                client = tokens[0].partition("-")[0] if tokens else ""
                 self._answered_begin_s[client] = max(self._answered_begin_s.get(client, 0.0), began_s)
                 self._changed.notify_all()
 

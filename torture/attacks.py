@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 from torture.clocks import step_clocks
 from torture.cluster.commits import kill_in_commits
+from torture.cluster.disk import fill_disks
 from torture.cluster.kills import kill_parts
 from torture.cluster.network import cut_networks
 from torture.cluster.pauses import pause_parts
 from torture.cluster.quiet import run_quietly
+from torture.cluster.upgrade import upgrade_all
 from torture.duplicates import repeat_everything
 from torture.faults import fail_calls
 from torture.flood import flood_large, flood_small
@@ -56,4 +58,6 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("cluster-commit", "Loaders killed at chosen requests to S3, answers lost.", kill_in_commits, short=False),
     Attack("cluster-pause", "Parts that stand still for up to 30 s and go on.", pause_parts, short=False),
     Attack("cluster-network", "Networks cut between parts and healed; as root.", cut_networks, short=False),
+    Attack("cluster-upgrade", "A rolling upgrade of every part under traffic.", upgrade_all, short=False),
+    Attack("cluster-disk", "Disks of one and two brokers full, and free again; as root.", fill_disks, short=False),
 )

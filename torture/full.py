@@ -41,7 +41,7 @@ def fill_tmpfs(orders: Orders) -> Verdict:
 
 
 def _fill(orders: Orders, name: str, kind: str) -> Verdict:
-    with _mounted(orders.folder / f"{name}-mount", kind) as mount:
+    with mounted(orders.folder / f"{name}-mount", kind) as mount:
         return _fill_and_free(Orders(mount, orders.seed, orders.faults, orders.short), name)
 
 
@@ -59,10 +59,10 @@ def _fill_and_free(orders: Orders, name: str) -> Verdict:
 def _suffer(trial: Trial, ballast: Path, *, kill: bool) -> None:
     refused = trial.account.outcomes[NO_ROOM]
     trial.note("disk full, all killed" if kill else "disk full")
-    _take_all(ballast)
+    take_all(ballast)
     if not trial.installation.wait_until(lambda: _is_refused(trial, ballast, refused), REFUSED_S_MAX):
         trial.broken.append("The disk was full, and no request was refused.")
-    trial.installation.wait_until(lambda: _take_all(ballast), HELD_S)
+    trial.installation.wait_until(lambda: take_all(ballast), HELD_S)
     if kill:
         trial.installation.kill_all()
         _start_without_room(trial)
@@ -75,11 +75,11 @@ def _suffer(trial: Trial, ballast: Path, *, kill: bool) -> None:
 
 
 def _is_refused(trial: Trial, ballast: Path, before: int) -> bool:
-    _take_all(ballast)
+    take_all(ballast)
     return trial.account.outcomes[NO_ROOM] > before
 
 
-def _take_all(ballast: Path) -> bool:
+def take_all(ballast: Path) -> bool:
     """Takes what is free, also what was freed meanwhile; always False, so that it can be done again and again."""
     size = MIB
     with ballast.open("ab", buffering=0) as file:
@@ -108,7 +108,8 @@ def _start_without_room(trial: Trial) -> None:
 
 
 @contextmanager
-def _mounted(folder: Path, kind: str) -> Iterator[Path]:
+def mounted(folder: Path, kind: str) -> Iterator[Path]:
+    """A small file system of a kind in a new folder while the block runs. Raises `NotMounted`."""
     folder.mkdir(parents=True)
     image = folder.with_suffix(".image")
     if kind == "ext4":

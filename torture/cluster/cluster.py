@@ -42,7 +42,7 @@ class Cluster:
     """See above. `credentials` are of projects that are there once it has started.
 
     `endpoint` may lead a node to S3 by another way; `mount` is given each broker's name and its folder before that is
-    made.
+    made. `code` is added to the variables of nodes that start: where they find other code than that of now.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Cluster:
         self.ground = ground
         self.parts: dict[str, Part] = {}
         self.variables: dict[str, str] = {}
+        self.code: dict[str, str] = {}
         self.credentials: list[Credential] = []
         self.lake = S3Folder("", {})
         self._projects = projects
@@ -189,7 +190,7 @@ class Cluster:
         words = ["--data-dir", str(folder), "--console-host", host, "--console-port", str(private)]
         if kind == "ingest":
             words += ["--host", host, "--port", str(public)]
-        variables = dict(self.variables)
+        variables = {**self.variables, **self.code}
         if self._endpoint is not None:
             variables["AWS_ENDPOINT_URL"] = self._endpoint(name, variables["AWS_ENDPOINT_URL"])
         command = (sys.executable, "-m", "kixo", kind, *words)
