@@ -94,22 +94,22 @@ def services_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def kafka(services_folder: Path) -> Kafka:
-    return Kafka(_started(services_folder, "kafka"))
+    return Kafka(started(services_folder, "kafka"))
 
 
 @pytest.fixture(scope="session")
 def s3(services_folder: Path) -> S3:
-    return S3(*_started(services_folder, "s3"))
+    return S3(*started(services_folder, "s3"))
 
 
 @pytest.fixture(scope="session")
 def postgresql(services_folder: Path) -> PostgreSQL:
-    return PostgreSQL(*_started(services_folder, "postgresql"))
+    return PostgreSQL(*started(services_folder, "postgresql"))
 
 
 @pytest.fixture(scope="session")
 def redis(services_folder: Path) -> Redis:
-    return Redis(*_started(services_folder, "redis"))
+    return Redis(*started(services_folder, "redis"))
 
 
 def _shared(run: str) -> Path:
@@ -119,7 +119,8 @@ def _shared(run: str) -> Path:
     return folder
 
 
-def _started(folder: Path, name: str) -> tuple[Program, ...]:
+def started(folder: Path, name: str) -> tuple[Program, ...]:
+    """The programs of a service, running; without its parts the test is skipped, and fails in CI."""
     try:
         with running.alone(folder):
             return running.start(folder, [name]).of(name)

@@ -25,20 +25,20 @@ from kixo.registry.copying import copy_registry
 from kixo.server.logs import open_log
 from kixo.server.moving import Move, copy, finish, plan
 from kixo.settings import Settings
-from tests.conftest import Project, Server, event, make_projects, running
+from tests.conftest import Project, event, make_projects, running
 from tests.test_server import kixo, query, wait_until
 
 
 class Traffic:
     """Sends events, each with an id of its own, one request after the other; `acked` are those that were taken."""
 
-    def __init__(self, server: Server, project: Project, name: str) -> None:
+    def __init__(self, url: str, project: Project, name: str) -> None:
         self.acked: list[str] = []
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send, args=(server, project, name))
+        self._thread = threading.Thread(target=self._send, args=(url, project, name))
 
-    def _send(self, server: Server, project: Project, name: str) -> None:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+    def _send(self, url: str, project: Project, name: str) -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
             for number in count():
                 if self._stop.is_set():
                     return
@@ -56,8 +56,12 @@ class Traffic:
         try:
             yield self
         finally:
-            self._stop.set()
-            self._thread.join()
+            self.stop()
+
+    def stop(self) -> None:
+        """Sends nothing more."""
+        self._stop.set()
+        self._thread.join()
 
 
 def settings_of(folder: Path, lake: Path) -> Settings:
@@ -83,7 +87,7 @@ def test_a_move_out_and_back_under_traffic_loses_and_doubles_nothing(tmp_path: P
     (tmp_path / "old").mkdir()
     with running(tmp_path / "old", {"KIXO_COMPACTION_FILES_MIN": "3"}, loader=True, status=-9) as server:
         project = server.project()
-        with Traffic(server, project, "old").flowing() as traffic:
+        with Traffic(server.url, project, "old").flowing() as traffic:
             wait_until(lambda: len(query(tmp_path / "old", "SELECT 1 AS one FROM events")) > 20)
             for _ in range(2):
                 copy(plan(out, back=False), ignore)

@@ -34,12 +34,18 @@ def serving(folder: Path, environment: Environment) -> Iterator[dict[str, str]]:
         )
     try:
         wait_for_greeting(process, folder)
-        yield json.loads((folder / "run" / "server.json").read_bytes())
+        yield address_of(folder)
     finally:
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=PATIENCE_S)
         (folder / "stdout").write_bytes(output)
     assert process.returncode == 0, (folder / "stderr").read_text()
+
+
+def address_of(folder: Path) -> dict[str, str]:
+    """The card of the node in a folder."""
+    card: dict[str, str] = json.loads((folder / "run" / "server.json").read_bytes())
+    return card
 
 
 def asked(folder: Path, environment: Environment, *arguments: str) -> str:

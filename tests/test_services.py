@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import obstore
@@ -14,7 +15,9 @@ from confluent_kafka.cimpl import NewTopic
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
-from tests.services import S3, Kafka, PostgreSQL, Redis
+from services import running
+from services.errors import Missing
+from tests.services import S3, Kafka, PostgreSQL, Redis, started
 
 WRITERS = 8
 
@@ -28,6 +31,21 @@ def store(s3: S3, bucket: str) -> S3Store:
         secret_access_key=s3.variables["AWS_SECRET_ACCESS_KEY"],
         client_options={"allow_http": True},
     )
+
+
+def test_a_service_that_is_not_there_skips_with_a_sentence_and_fails_in_ci(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise Missing("Kafka is not here.")
+
+    monkeypatch.setattr(running, "start", missing)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="Kafka is not here"):
+        started(tmp_path, "kafka")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(Missing, match="Kafka is not here"):
+        started(tmp_path, "kafka")
 
 
 def test_of_writers_who_put_a_new_key_at_once_exactly_one_wins(s3: S3) -> None:

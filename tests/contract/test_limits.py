@@ -3,6 +3,8 @@
 import asyncio
 import multiprocessing
 import os
+import shutil
+import signal
 import time
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_client
 import uvloop
 
 from kixo.console.traffic import Traffic, Use
@@ -25,6 +28,9 @@ from kixo.limits.redis_limit import Identity, RedisLimit
 from kixo.limits.ring_file import RingFile
 from kixo.places import Address, RedisPlace, limits_place
 from kixo.settings import Settings
+from services import redis as redis_service
+from services import running
+from services.program import Program, start, stop
 from tests.cable import Cable
 from tests.services import Redis
 
@@ -329,6 +335,54 @@ class TestRedisAway:
 
         uvloop.run(story())
         assert node.told.lines == ["away"]
+
+
+class TestRedisThatForgets:
+    """A Redis of its own, since what happens to it would happen to all tests."""
+
+    @pytest.fixture
+    def server(self, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+        monkeypatch.setenv("KIXO_LIMITS_PASSWORD", redis.password)
+        folder = running.new_folder()
+        server = start(redis_service.server(folder))
+        yield server
+        stop(server)
+        shutil.rmtree(folder)
+
+    @pytest.mark.parametrize("how", ["script flushed", "emptied", "restarted"])
+    def test_it_is_asked_again_by_itself(self, tmp_path: Path, server: Program, prefix: str, how: str) -> None:
+        place = RedisPlace(Address(server.host, server.port), 0, tls=False)
+        node, client = Node(tmp_path, "node", place, prefix), client_of(server)
+
+        async def story() -> None:
+            with closing(await node.open()) as limit:
+                await asked_at_once(limit, LIMIT)
+                if how == "script flushed":
+                    client.script_flush()
+                elif how == "emptied":
+                    client.flushall()
+                else:
+                    stop(server, signal.SIGKILL)
+                    start(server)
+                # Whoever counts now, nobody waits in vain, and nothing is an error.
+                assert (await ask(limit, project=2)).verdict.admitted
+
+                async def is_asked() -> bool:
+                    return (await ask(limit, project=3)).at < 0
+
+                ends = time.monotonic() + WAIT_S_MAX
+                while not await is_asked():
+                    assert time.monotonic() < ends
+                    await asyncio.sleep(0.05)
+
+        uvloop.run(story())
+        assert client.exists(f"{prefix}3")
+        client.close()
+        assert node.told.lines == (["back"] if how == "emptied" else ["back", "away", "back"])
+
+
+def client_of(server: Program) -> Any:
+    return redis_client.Redis(host=server.host, port=server.port, password=redis_service.PASSWORD)
 
 
 def admissions(folder: Path, name: str, place: RedisPlace, prefix: str, barrier: Barrier, answers: Connection) -> None:
