@@ -10,7 +10,7 @@ from torture.attempt import Orders
 from torture.cluster.trial import ClusterTrial, back_in_sync, serve_again
 from torture.verdict import Verdict
 
-KILLS, KILLS_SHORT = 40, 3
+KILLS, KILLS_SHORT = 25, 3
 EVENTS_BETWEEN = 100
 AWAY_S = (0.2, 4.0)
 LEADER, ALL, LOADER, WORKER = "leader of a partition", "all", "loader process", "worker process"
