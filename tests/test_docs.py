@@ -25,8 +25,9 @@ from kixo.conformance.trace import Report
 from kixo.errors import REQUEST_ERRORS, OperatorError, RequestError
 from kixo.lake.schema import TABLES, Table
 from kixo.metrics import CATALOGUE
+from kixo.places import lake_place, limits_place, log_place, registry_place, secret_variables
 from kixo.query.views import COMPUTED, View
-from kixo.settings import ENVIRONMENT_PREFIX, setting_fields
+from kixo.settings import ENVIRONMENT_PREFIX, resolve, setting_fields
 from kixo.timestamp import format_us, parse_us
 from tests.conftest import Project, Server
 from tests.test_layers import LAYERS
@@ -54,6 +55,8 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 SHELL = {"sh", "console"}
+# What `kixo send` reads, which is no setting of a server.
+OTHER_VARIABLES = {"KIXO_URL", "KIXO_PROJECT_ID", "KIXO_API_KEY"}
 SHELL_OPERATORS = {"<", ">", "|", "&&"}
 # What nobody but the person at this machine could make sense of, and what is not ours to name.
 FORBIDDEN = re.compile(
@@ -88,6 +91,7 @@ def command_lines(text: str) -> Iterator[str]:
 
 def kixo_words(line: str) -> list[str] | None:
     """The arguments of a `kixo` command, without what the shell takes for itself; None for other commands."""
+    line = re.sub(r"^env( -u \w+)+ ", "", line)
     if not re.match(r"(\.venv/bin/)?kixo\b", line):
         return None
     words = shlex.split(line)[1:]
@@ -132,6 +136,28 @@ def test_where_settings_come_from_is_shown_by_one_that_exists() -> None:
     shown = re.findall(rf"{ENVIRONMENT_PREFIX}([A-Z_]+)=", page("operating"))
     assert shown
     assert {name.lower() for name in shown} <= {row.name for row in setting_fields()}
+
+
+def test_every_variable_of_a_page_for_operators_is_one_that_is_read() -> None:
+    settings = {ENVIRONMENT_PREFIX + row.name.upper() for row in setting_fields()}
+    for name in ("operating", "scale", "deploy"):
+        shown = set(re.findall(rf"\b{ENVIRONMENT_PREFIX}[A-Z0-9_]+\b", page(name)))
+        assert shown - OTHER_VARIABLES <= settings | set(secret_variables()), name
+
+
+def test_the_places_that_the_page_on_more_machines_sets_can_be_read() -> None:
+    exported = {words[0]: words[1] for words in exports(page("scale"))}
+    settings = resolve({}, {name: value for name, value in exported.items() if name not in secret_variables()}, {})
+    readers = {"log": log_place, "lake": lake_place, "registry": registry_place, "limits": limits_place}
+    for place, read in readers.items():
+        assert read(getattr(settings, place)) is not None, place
+
+
+def exports(text: str) -> Iterator[list[str]]:
+    """The names and values of the variables that a page's shell blocks export."""
+    for line in command_lines(text):
+        if line.startswith("export "):
+            yield shlex.split(line)[1].split("=", 1)
 
 
 def leaf(words: str) -> App:
