@@ -153,6 +153,17 @@ def test_the_places_that_the_page_on_more_machines_sets_can_be_read() -> None:
         assert read(getattr(settings, place)) is not None, place
 
 
+def test_the_runbook_names_what_the_program_writes() -> None:
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "src" / "kixo").rglob("*.py"))
+    text = page("scale")
+    for name in re.findall(r"`(?!kixo_)([a-z]+(?:_[a-z]+)+)`", text):
+        assert re.search(rf"\b{name}\b", code), name
+    sentences = re.findall(r"“([^”]+)”", text.replace("\n", " "))
+    assert len(sentences) > 5
+    for part in [part for sentence in sentences for part in re.split(r"…|\d+|\(", sentence)]:
+        assert part.strip(" .)") in code, part
+
+
 def exports(text: str) -> Iterator[list[str]]:
     """The names and values of the variables that a page's shell blocks export."""
     for line in command_lines(text):
