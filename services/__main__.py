@@ -10,6 +10,7 @@ from pathlib import Path
 from services import running
 from services.errors import Missing, NotStarted
 from services.installed import install
+from services.spark import install_spark
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +42,7 @@ def _run(options: Namespace) -> int:
     match options.command:
         case "install":
             install()
+            install_spark()
         case "start":
             _start(options)
         case "status":

@@ -101,8 +101,8 @@ def _install_packages() -> None:
         raise Missing(f"Install with this system's packages: {' '.join(lacking)}")
     # A test server is ours to start; Debian's own must not run.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    _run(["apt-get", "update", "-q"], environment)
-    _run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *lacking], environment)
+    run(["apt-get", "update", "-q"], environment)
+    run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *lacking], environment)
 
 
 def _there(program: str) -> bool:
@@ -120,7 +120,7 @@ def _install_kafka() -> None:
     pom = jars / "pom.xml"
     pom.write_text(POM.format(version=KAFKA_VERSION))
     goals = ["dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-    _run([program_path("mvn"), "-q", "-B", "-f", str(pom), *goals], dict(os.environ))
+    run([program_path("mvn"), "-q", "-B", "-f", str(pom), *goals])
     _make_first_records(jars)
     (jars / "complete").touch()
 
@@ -131,7 +131,7 @@ def _make_first_records(jars: Path) -> None:
         card = Path(folder, "server.properties")
         card.write_text(FORMATTED.format(folder=folder))
         java = [program_path("java"), "-Xmx128m", "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
-        _run([*java, "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(card)], dict(os.environ))
+        run([*java, "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(card)])
         shutil.copy(Path(folder, "data", "bootstrap.checkpoint"), jars / FIRST_RECORDS)
 
 
@@ -145,11 +145,12 @@ def _install_versitygw() -> None:
     building = versitygw().parent / f"building-{os.getpid()}"
     building.mkdir(parents=True)
     module = f"github.com/versity/versitygw/cmd/versitygw@{VERSITYGW_VERSION}"
-    _run([go, "install", module], {**os.environ, "GOBIN": str(building)})
+    run([go, "install", module], {**os.environ, "GOBIN": str(building)})
     (building / "versitygw").replace(versitygw())
     building.rmdir()
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    """Runs a step of the installation. Raises `Missing`."""
     if subprocess.run(command, env=environment, check=False).returncode:
         raise Missing(f"`{' '.join(command)}` failed. What it said stands above.")

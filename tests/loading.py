@@ -1,5 +1,6 @@
 """What the tests of the lake and the loader share: a log in memory, a report that remembers, and a loader on both."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -221,3 +222,13 @@ def reconcile(setting: Reconciled) -> None:
         assert {open_table(setting.lake, t).position(LOG_ID, partition) for t in ("events", "loads", "rejected")} == {
             end
         }
+
+
+def wait_for(condition: Callable[[], bool], loader: Loader, runs_max: int = 2000) -> None:
+    """Lets the loader turn until its merges, which run in a thread, have got there."""
+    for _ in range(runs_max):
+        loader.run_once()
+        if condition():
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("the merges did not get there")

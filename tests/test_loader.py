@@ -1,6 +1,5 @@
 import shutil
 import threading
-from collections.abc import Callable
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +19,6 @@ from kixo.lake.commit import CommitConflict, log_entry
 from kixo.lake.read import open_table
 from kixo.loader.instants import parse_column
 from kixo.loader.load import STEPS
-from kixo.loader.loader import Loader
 from kixo.loader.pieces import cut_pieces
 from kixo.loader.requests import PlacedFrame
 from kixo.log import Frame
@@ -42,6 +40,7 @@ from tests.loading import (
     judged,
     kill_after,
     reconcile,
+    wait_for,
 )
 
 SECOND_US = 1_000_000
@@ -606,13 +605,3 @@ def test_a_merge_that_fails_holds_up_no_load_and_is_tried_again_later(tmp_path: 
     files = loader.table_files
     wait_for(lambda: loader.table_files < files, loader)
     assert len(setting.rows("events", "event_id")) == 12
-
-
-def wait_for(condition: Callable[[], bool], loader: Loader, runs_max: int = 2000) -> None:
-    """Lets the loader turn until its merges, which run in a thread, have got there."""
-    for _ in range(runs_max):
-        loader.run_once()
-        if condition():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("the merges did not get there")
