@@ -92,6 +92,10 @@ def start(program: Program) -> Program:
 
 def runs(program: Program) -> bool:
     """Whether its process is there, stopped ones too."""
+    if program.pid > 0:
+        # What ended stays a process until whoever started it has looked: PostgreSQL would take its old id for alive.
+        with suppress(ChildProcessError):
+            os.waitpid(program.pid, os.WNOHANG)
     return program.pid > 0 and _began(program.pid) == program.began > 0
 
 

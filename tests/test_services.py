@@ -1,6 +1,7 @@
 """The services that other tests rest on do what those take for granted."""
 
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -15,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
-from services import running
+from services import program, running
 from services.errors import Missing
 from tests.services import S3, Kafka, PostgreSQL, Redis, started
 
@@ -46,6 +47,13 @@ def test_a_service_that_is_not_there_skips_with_a_sentence_and_fails_in_ci(
     monkeypatch.setenv("CI", "true")
     with pytest.raises(Missing, match="Kafka is not here"):
         started(tmp_path, "kafka")
+
+
+def test_nothing_is_left_of_a_program_that_was_killed(tmp_path: Path) -> None:
+    killed = program.launch(program.Program("sleeper", ("sleep", "600"), tmp_path, 0))
+    program.stop(killed, signal.SIGKILL)
+    with pytest.raises(ProcessLookupError):
+        os.kill(killed.pid, 0)
 
 
 def test_of_writers_who_put_a_new_key_at_once_exactly_one_wins(s3: S3) -> None:

@@ -30,9 +30,10 @@ def assert_accessible(page: Page) -> None:
         _emulate(page, scheme)
         assert_passes(page, scheme)
     page.set_viewport_size(PHONE)
-    assert_passes(page, "on a phone")
+    for scheme in ("dark", "light"):
+        _emulate(page, scheme)
+        assert_passes(page, f"on a phone, {scheme}")
     assert_fits(page)
-    _emulate(page, "light")
     if before:
         page.set_viewport_size(before)
 

@@ -4,9 +4,10 @@ import base64
 import hmac
 import json
 import re
-import shutil
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -421,11 +422,15 @@ def test_a_registry_that_cannot_be_read_is_told_and_metrics_go_on(tmp_path: Path
 def test_a_restored_registry_is_in_force_at_once(tmp_path: Path) -> None:
     with running(tmp_path, {}, projects=1) as server, logged_in(server) as client:
         registry, backup = tmp_path / "registry.sqlite", tmp_path / "backup"
-        shutil.copyfile(registry, backup)
+        # By SQLite: the file alone may lack what is in its write-ahead log.
+        with closing(sqlite3.connect(registry)) as source, closing(sqlite3.connect(backup)) as copy:
+            source.backup(copy)
         made = client.post("/projects", data={"csrf": csrf_token(client), "name": "Made later"})
         assert "Made later" in client.get(made.headers["location"]).text
         assert kixo("console", "sign-out", "--data-dir", tmp_path).returncode == 0
         assert client.get("/projects").status_code == 401
+        for beside in tmp_path.glob("registry.sqlite-*"):
+            beside.unlink()
         backup.rename(registry)
         assert "Made later" not in client.get("/projects").text
         assert client.get("/projects").status_code == 200
