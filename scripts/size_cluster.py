@@ -11,10 +11,13 @@ from dataclasses import dataclass, fields
 from math import ceil
 
 RATES = (100_000, 1_000_000, 10_000_000)
-MONTH_S = 30 * 86_400
+DAY_S = 86_400
+MONTH_S = 30 * DAY_S
 HEAD = (
     "| events/s | ingest cores (machines) | loaders, and partitions at least (machines) | brokers | MB/s, all brokers "
-    "| MB/s into S3 | loads/s | S3 requests/s | their cost a month | first bottleneck |\n" + "| ---: " * 9 + "| --- |"
+    "| TB a day into S3 | loads/s | S3 requests/s | their cost a month | first bottleneck |\n"
+    + "| ---: " * 9
+    + "| --- |"
 )
 
 
@@ -24,6 +27,7 @@ class Figures:
 
     ingest_cpu_us: float  # CPU-µs of ingest per event
     loader_cpu_us: float  # CPU-µs of loaders per event
+    merge_cpu_us: float  # CPU-µs per event of merging table files, which one elected loader does for all
     log_bytes: float  # bytes of an event in the log
     lake_bytes: float  # bytes of an event in the tables, merges included
     copies: int  # replicas of the log
@@ -83,7 +87,17 @@ def need(rate: float, figures: Figures) -> Need:
         commits,
         commits * (figures.load_puts + figures.load_gets),
         commits * _price(figures) * MONTH_S,
-        _bottleneck(ingest_cores, loaders, broker_bytes / figures.broker_bytes, commits * figures.commit_s),
+        _bottleneck(
+            {
+                "CPU of ingest": ingest_cores,
+                "CPU of loaders": loaders,
+                "bytes of brokers": broker_bytes / figures.broker_bytes,
+            },
+            {
+                "commits to one table: load less often": commits * figures.commit_s,
+                "merging by one worker": rate * figures.merge_cpu_us / 1e6,
+            },
+        ),
     )
 
 
@@ -98,12 +112,10 @@ def _price(figures: Figures) -> float:
     return (puts + figures.load_gets * figures.price_1000_gets) / 1000
 
 
-def _bottleneck(ingest_cores: int, loaders: int, brokers: float, committing: float) -> str:
-    """A table takes one commit after the other, and there is no second one; of the rest, that of which most is used."""
-    if committing >= 1:
-        return "commits to one table: load less often"
-    used = {"CPU of ingest": float(ingest_cores), "CPU of loaders": float(loaders), "bytes of brokers": brokers}
-    return max(used, key=lambda name: used[name])
+def _bottleneck(parts: dict[str, float], single: dict[str, float]) -> str:
+    """The first of what there is only one of that has more than it can do; else the part of which most is used."""
+    over = {name: used for name, used in single.items() if used >= 1}
+    return max(over or parts, key=lambda name: (over or parts)[name])
 
 
 def figures_of(words: list[str] | None = None) -> Figures:
@@ -123,7 +135,7 @@ def line(rate: float, found: Need) -> str:
         f"{found.partitions} ({found.loader_machines})",
         f"{found.brokers}",
         f"{found.broker_bytes / 1e6:,.0f}",
-        f"{found.lake_bytes / 1e6:,.0f}",
+        f"{found.lake_bytes * DAY_S / 1e12:,.1f}",
         f"{found.commits:,.1f}",
         f"{found.requests:,.0f}",
         f"{found.cost:,.0f}",

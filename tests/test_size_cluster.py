@@ -1,14 +1,20 @@
 """The arithmetic of `scripts.size_cluster`, on figures made up to be reckoned by heart."""
 
+import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from scripts.size_cluster import HEAD, MONTH_S, Figures, figures_of, line, need
+from scripts.size_cluster import HEAD, MONTH_S, RATES, Figures, figures_of, line, need
+
+PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 
 FIGURES = Figures(
     ingest_cpu_us=5,
     loader_cpu_us=2.5,
+    merge_cpu_us=0.5,
     log_bytes=300,
     lake_bytes=50,
     copies=3,
@@ -57,6 +63,8 @@ def test_what_fits_exactly_needs_no_other_unit() -> None:
         (replace(FIGURES, loader_cpu_us=20, load_s=20), "CPU of loaders"),
         (replace(FIGURES, broker_bytes=10e6), "bytes of brokers"),
         (replace(FIGURES, commit_s=0.4), "commits to one table: load less often"),
+        (replace(FIGURES, merge_cpu_us=1), "merging by one worker"),
+        (replace(FIGURES, merge_cpu_us=1, commit_s=0.5), "commits to one table: load less often"),
     ],
 )
 def test_the_first_bottleneck_is_named(changed: Figures, named: str) -> None:
@@ -69,10 +77,20 @@ def test_no_figure_has_a_default() -> None:
 
 
 def test_figures_come_from_the_command_line() -> None:
-    words = [word for name, value in vars(FIGURES).items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert figures_of(given(FIGURES)) == FIGURES
 
-    assert figures_of(words) == FIGURES
+
+def given(figures: Figures) -> list[str]:
+    return [word for name, value in vars(figures).items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def test_a_row_has_a_cell_for_each_column() -> None:
     assert [HEAD.splitlines()[n].count("|") for n in (0, 1)] == [line(1, need(1, FIGURES)).count("|")] * 2
+
+
+def test_the_table_of_the_page_is_what_its_command_prints() -> None:
+    text = PAGE.read_text("utf-8")
+    command = re.search(r"python -m scripts\.size_cluster ((?:.*\\\n)*.*)\n", text)
+    assert command is not None
+    figures = figures_of(shlex.split(command[1].replace("\\\n", " ")))
+    assert "\n".join([HEAD, *(line(rate, need(rate, figures)) for rate in RATES)]) in text
