@@ -7,11 +7,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from kixo.settings import PLACES
+from tests.cable import Cable
 from tests.conftest import KIXO, PATIENCE_S, Project, event, wait_for_greeting
 from tests.services import S3, Kafka, PostgreSQL, Redis
 from tests.test_server import kixo, wait_until
@@ -128,3 +130,22 @@ def test_any_places_together_keep_each_event_once(
     said += asked(folder, environment, "audit")
     said += "".join((folder / name).read_text() for name in ("stdout", "stderr"))
     assert not [name for name in SECRETS if (secret := environment.get(name)) and secret in said]
+
+
+def test_a_server_whose_postgresql_is_away_starts_with_what_it_knew(tmp_path: Path, postgresql: PostgreSQL) -> None:
+    there = urlsplit(postgresql.url())
+    with Cable(postgresql.program.host, postgresql.program.port) as cable:
+        url = there._replace(netloc=f"{there.username}@127.0.0.1:{cable.port}").geturl()
+        environment = {"KIXO_REGISTRY": url, "KIXO_REGISTRY_PASSWORD": postgresql.password}
+        with serving(tmp_path / "data", environment) as card:
+            project = new_project(tmp_path / "data", environment)
+            taken(card["url"], project.body(event(event_name="before")))
+        cable.cut()
+        with serving(tmp_path / "data", environment) as card:
+            answer = httpx.post(
+                f"{card['url']}/v1/batch", content=project.body(event(event_name="away")), timeout=PATIENCE_S
+            )
+            assert answer.status_code == 200
+        refused = kixo("serve", "--data-dir", tmp_path / "other", "--port", "0", environment=environment)
+        assert refused.returncode != 0
+        assert "cannot be used" in refused.stderr

@@ -7,10 +7,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-from kixo.errors import BadArgument, BadSetting
+from kixo.errors import BadArgument, BadSetting, RegistryUnreachable
 from kixo.layout import Layout
 from kixo.registry import Registry, open_registry
 from kixo.registry.login import create_login_token, has_session_secret, session_secret
+from kixo.registry.source import kept_snapshot
 from kixo.server.node import Greet, Node, run_node, whole_node
 from kixo.settings import Settings, worker_count
 
@@ -91,8 +92,18 @@ def _check_registry(settings: Settings) -> None:
 
 
 def _prepare_registry(settings: Settings, demo: bool) -> Shown:
-    """Makes the first project and key, those of the demo, and the first way into the console."""
-    with closing(open_registry(settings, make=True)) as registry:
+    """Makes the first project and key, those of the demo, and the first way into the console.
+
+    Nothing of it where the registry is away and what workers go on with was kept. Raises `OperatorError`.
+    """
+    try:
+        opened = open_registry(settings, make=True)
+    except RegistryUnreachable:
+        kept = kept_snapshot(Layout(settings.data_dir).snapshot, settings.registry)
+        if demo or kept is None or kept.read() is None:
+            raise
+        return Shown(None, None, None)
+    with closing(opened) as registry:
         project = key = login_token = None
         if not registry.list_projects(1):
             project = registry.create_project("First project").id
