@@ -147,7 +147,7 @@ def run(settings: Settings, loaders: int, batches: int) -> list[Spent]:
     with closing(open_log_reader(settings, lambda *_: None)) as reader:
         open_tables(lake, reader.log_id, 100, Silence(), create=True)
         processes = [
-            spawn.Process(target=work, args=(settings, f"loader-{number}", shares, all_ready, stop, found))
+            spawn.Process(target=work, args=(settings, f"loader-{number}", shares, all_ready, stop, found), daemon=True)
             for number in range(loaders)
         ]
         for process in processes:
