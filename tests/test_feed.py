@@ -346,8 +346,11 @@ class TestFollower:
         watching(test)
 
     def test_the_thread_lives_only_while_somebody_watches(self, log: Log) -> None:
+        # Those of other tests may still be ending.
+        others = set(threading.enumerate())
+
         def threads() -> list[threading.Thread]:
-            return [thread for thread in threading.enumerate() if thread.name == "live-follower"]
+            return [each for each in threading.enumerate() if each.name == "live-follower" and each not in others]
 
         async def test() -> None:
             feed = follower(log)
